@@ -1,0 +1,60 @@
+# Everything starts here. `make demo` and `make test` need nothing but Python 3.11, pip, make and (for test) root on Debian.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help install install-dev demo test check format bench docs lock clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: $(VENV)/.runtime ## Make .venv with the `mooring` command
+
+install-dev: $(VENV)/.dev ## The same with everything for tests and checks
+
+$(BIN)/python:
+	@echo "Making $(VENV) …"
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Mooring needs Python 3.11 or newer")'
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: requirements.lock pyproject.toml | $(BIN)/python
+	@echo "Installing the locked dependencies …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
+	@echo "Installing the locked test tools …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+demo: $(VENV)/.runtime ## Run the main job on this machine, with the sandbox as the provider
+	@$(BIN)/mooring demo $(ARGS)
+
+test: $(VENV)/.dev ## Run all tests; installs the servers they run against
+	@scripts/install-test-deps --only postgres,redmine,chromium,node
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev ## Format, lint, types, layers, generated files
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/python -m pytest tests/docs $(ARGS)
+
+format: $(VENV)/.dev ## Put the code into shape
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev ## Measure; prints a table and writes bench/RESULTS.md
+	@scripts/install-test-deps --only bench
+	@$(BIN)/python -m bench $(ARGS)
+
+docs: $(VENV)/.runtime ## Write the generated parts of docs/
+	@$(BIN)/python scripts/make-docs
+
+lock: ## Write the lock files from pyproject.toml (needs uv)
+	@scripts/lock
+
+clean: ## Remove the environment and caches
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
