@@ -1,0 +1,169 @@
+"""The database: engine, portable column types, short transactions, and the feed of changes that caches follow.
+
+One SQL subset serves SQLite and PostgreSQL. A transaction never spans a network call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Engine, Integer, MetaData, String, event
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+from mooring.kit import clock
+
+
+class Timestamp(TypeDecorator[datetime]):
+    """An aware UTC time. PostgreSQL keeps the zone; SQLite stores UTC text, which sorts like time."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a naive time must not reach the database")
+        value = value.astimezone(UTC)
+        return value if dialect.name == "postgresql" else value.replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+Json = JSON().with_variant(JSONB(), "postgresql")
+BigId = BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers only INTEGER PRIMARY KEY by itself
+
+
+class Base(DeclarativeBase):
+    """Base of all tables; constraint names are fixed so that migrations can name them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_N_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {datetime: Timestamp, dict[str, Any]: Json, list[Any]: Json, list[str]: Json}  # noqa: RUF012
+
+
+class Change(Base):
+    """One row per change that the caches of other processes must notice. Kept for a minute."""
+
+    __tablename__ = "changes"
+
+    seq: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
+    topic: Mapped[str] = mapped_column(String(40))
+    key: Mapped[str] = mapped_column(String(100))
+    at: Mapped[datetime] = mapped_column(index=True)
+
+
+def record_change(tx: AsyncSession, topic: str, key: str) -> None:
+    """Tell the caches of all processes, when and only when this transaction commits."""
+    tx.add(Change(topic=topic, key=key, at=clock.now()))
+    tx.info.setdefault("changes", []).append((topic, key))
+
+
+def _sqlite_connect(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # we write BEGIN ourselves: the driver's own is too late and never IMMEDIATE
+    cursor = connection.cursor()
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",  # R3: a rotated refresh token must survive a power cut
+        "busy_timeout=15000",
+        "foreign_keys=ON",
+        "cache_size=-8000",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_with(engine: Engine, statement: str) -> None:
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Any) -> None:
+        connection.exec_driver_sql(statement)
+
+
+class Database:
+    """The engines of one process. `read()` and `begin()` are the only ways in."""
+
+    def __init__(self, url: str) -> None:
+        parsed = make_url(url)
+        self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        self._on_commit: list[Any] = []
+        if self.is_sqlite:
+            self._reader, self._writer = self._sqlite_engines(parsed)
+        else:
+            self._reader = self._writer = create_async_engine(
+                parsed.set(drivername="postgresql+asyncpg"),
+                pool_size=10,
+                max_overflow=10,
+                pool_pre_ping=True,
+                pool_recycle=1800,
+                connect_args={
+                    "timeout": 10,
+                    "command_timeout": 30,
+                    "server_settings": {
+                        "application_name": "mooring",
+                        "idle_in_transaction_session_timeout": "30000",
+                    },
+                },
+            )
+        self._read = async_sessionmaker(self._reader, expire_on_commit=False, autoflush=False)
+        self._write = async_sessionmaker(self._writer, expire_on_commit=False)
+
+    @staticmethod
+    def _sqlite_engines(url: URL) -> tuple[AsyncEngine, AsyncEngine]:
+        if url.database:
+            Path(url.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        url = url.set(drivername="sqlite+aiosqlite")
+        # One writer per process queues here instead of polling SQLite's lock.
+        writer = create_async_engine(url, pool_size=1, max_overflow=0, pool_timeout=30)
+        reader = create_async_engine(url, pool_size=3, max_overflow=2, pool_timeout=30)
+        for engine, statement in ((writer, "BEGIN IMMEDIATE"), (reader, "BEGIN")):
+            event.listen(engine.sync_engine, "connect", _sqlite_connect)
+            _begin_with(engine.sync_engine, statement)
+        return reader, writer
+
+    @property
+    def writer(self) -> AsyncEngine:
+        """The engine that migrations run on."""
+        return self._writer
+
+    def on_commit(self, listener: Any) -> None:
+        """Call `listener(topic, key)` in this process right after a commit that recorded changes."""
+        self._on_commit.append(listener)
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncSession]:
+        """A consistent view for reading. Nothing is written."""
+        async with self._read() as session:
+            yield session
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncSession]:
+        """A write transaction: commits at the end, rolls back on any exception."""
+        async with self._write() as session, session.begin():
+            yield session
+        for topic, key in session.info.get("changes", ()):
+            for listener in self._on_commit:
+                listener(topic, key)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._reader.dispose()
+        if self._writer is not self._reader:
+            await self._writer.dispose()

@@ -1,0 +1,40 @@
+"""Unguessable identifiers, and the one hash for tokens."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import time
+import uuid
+
+_ALPHABET = "0123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+
+
+def nanoid(size: int = 21) -> str:
+    """A random id of letters and digits; 21 characters hold 123 bits."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(size))
+
+
+def random_uuid() -> str:
+    """A version 4 UUID (RFC 9562 §5.4)."""
+    return str(uuid.uuid4())
+
+
+def time_uuid() -> str:
+    """A version 7 UUID (RFC 9562 §5.7): sorts by creation time, 74 bits are random."""
+    millis = time.time_ns() // 1_000_000
+    raw = bytearray(millis.to_bytes(6, "big") + os.urandom(10))
+    raw[6] = (raw[6] & 0x0F) | 0x70
+    raw[8] = (raw[8] & 0x3F) | 0x80
+    return str(uuid.UUID(bytes=bytes(raw)))
+
+
+def secret_token(size: int = 32) -> str:
+    """`size` random bytes (256 bits by default), URL-safe."""
+    return secrets.token_urlsafe(size)
+
+
+def digest(token: str) -> bytes:
+    """SHA-256 of a token. Enough for tokens of full entropy; passwords need Argon2 (rule A1)."""
+    return hashlib.sha256(token.encode()).digest()

@@ -1,0 +1,177 @@
+"""What every HTTP answer of ours has in common: the error body, safe headers, a request id, a body limit."""
+
+from __future__ import annotations
+
+import html
+import secrets
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import orjson
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse, Response
+
+from mooring import errors
+
+log = structlog.get_logger(__name__)
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+BODY_LIMIT = 1 << 20  # of the management API (rule A5)
+
+_BY_STATUS: dict[int, type[errors.MooringError]] = {
+    400: errors.BadRequest,
+    401: errors.Unauthorized,
+    403: errors.Forbidden,
+    404: errors.NotFound,
+    405: errors.MethodNotAllowed,
+    413: errors.PayloadTooLarge,
+    422: errors.Unprocessable,
+    429: errors.RateLimited,
+    503: errors.Unavailable,
+}
+
+
+class Json(Response):
+    """A JSON answer through orjson."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """Serialise the content."""
+        return orjson.dumps(content)
+
+
+def error_response(request_id: str | None, error: errors.MooringError) -> Response:
+    """The JSON answer for a refusal (contract §1)."""
+    return Json(error.body(request_id=request_id), status_code=error.status, headers=error.headers)
+
+
+def error_page(error: errors.MooringError, *, title: str = "This did not work") -> Response:
+    """The page for a refusal that a person sees. Text from outside is shown as text, never as markup or link (rule O9)."""
+    hint = f"<p>{html.escape(error.error_hint)}</p>" if error.error_hint else ""
+    return page(
+        title,
+        f"<h1>{html.escape(title)}</h1><p>{html.escape(error.message)}</p>{hint}"
+        "<p>You can close this window and try again.</p>",
+        status=error.status,
+    )
+
+
+def page(title: str, body: str, *, status: int = 200, script: str | None = None) -> Response:
+    """A small self-contained page with a strict policy. `body` must be escaped already."""
+    nonce = secrets.token_urlsafe(16)
+    code = f'<script nonce="{nonce}">{script}</script>' if script else ""
+    document = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<title>{html.escape(title)}</title><style nonce="{nonce}">{_STYLE}</style></head>'
+        f"<body><main>{body}</main>{code}</body></html>"
+    )
+    policy = (
+        f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'"
+    )
+    return HTMLResponse(document, status_code=status, headers={"content-security-policy": policy})
+
+
+_STYLE = (
+    ":root{color-scheme:light dark;--bg:#f6f7f9;--card:#fff;--fg:#1b2430;--line:#d9dee5}"
+    "@media(prefers-color-scheme:dark){:root{--bg:#12161c;--card:#1b2129;--fg:#e8ecf1;--line:#323b47}}"
+    "body{margin:0;min-height:100vh;display:grid;place-items:center;background:var(--bg);color:var(--fg);"
+    "font:16px/1.5 system-ui,sans-serif}main{max-width:30rem;margin:1rem;padding:2rem;background:var(--card);"
+    "border:1px solid var(--line);border-radius:12px}h1{font-size:1.25rem;margin:0 0 .75rem}p{margin:.5rem 0}"
+)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Render every refusal, framework-made ones included, in the one shape."""
+
+    @app.exception_handler(errors.MooringError)
+    async def _ours(request: Request, error: errors.MooringError) -> Response:
+        return _render(request, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def _validation(request: Request, error: RequestValidationError) -> Response:
+        return _render(request, errors.ValidationFailed("Validation failed", errors=_faults(error)))
+
+    @app.exception_handler(HTTPException)
+    async def _framework(request: Request, error: HTTPException) -> Response:
+        kind = _BY_STATUS.get(error.status_code)
+        headers = dict(error.headers or {})
+        if kind is None:
+            refusal: errors.MooringError = errors.BadRequest(str(error.detail), headers=headers)
+        elif error.status_code == 404:
+            refusal = errors.NotFound(f"no such path: {request.method} {request.url.path[:200]}")
+        elif error.status_code == 405:
+            refusal = errors.MethodNotAllowed(
+                f"{request.method} is not possible on {request.url.path[:200]}", headers=headers
+            )
+        else:
+            refusal = kind(str(error.detail), headers=headers)
+        return _render(request, refusal)
+
+
+def _render(request: Request, error: errors.MooringError) -> Response:
+    request.scope["mooring.error_code"] = error.error_code
+    if "text/html" in request.headers.get("accept", "") and request.url.path.startswith(("/connect/", "/embedded/")):
+        return error_page(error)
+    return error_response(request.scope.get("mooring.request_id"), error)
+
+
+def _faults(error: RequestValidationError) -> list[str]:
+    """One line per fault, with the place but without the value: it may be a secret."""
+    out = []
+    for fault in error.errors()[:50]:
+        place = ".".join(str(part) for part in fault["loc"] if part != "body")
+        message = str(fault["msg"]).removeprefix("Value error, ")
+        out.append(f"{place}: {message}" if place else message)
+    return out
+
+
+def unexpected(request_id: str | None, error: BaseException) -> errors.Internal:
+    """Log a fault of our own under its request id, and make the refusal that tells nothing about the inside."""
+    log.error("unexpected error", request_id=request_id, error=type(error).__name__, exc_info=error)
+    return errors.Internal("something went wrong inside the hub; the operator finds it in the log by the request id")
+
+
+SAFE_HEADERS: tuple[tuple[bytes, bytes], ...] = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
+DEFAULT_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+
+
+async def send_error(send: Send, error: errors.MooringError, request_id: str | None) -> None:
+    """Answer a refusal from plain ASGI code."""
+    body = orjson.dumps(error.body(request_id=request_id))
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        *((k.encode("latin-1"), v.encode("latin-1", "replace")) for k, v in error.headers.items()),
+    ]
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def limit_body(receive: Receive, limit: int = BODY_LIMIT) -> Receive:
+    """A `receive` that raises PayloadTooLarge once a body passes the limit."""
+    seen = 0
+
+    async def limited() -> MutableMapping[str, Any]:
+        nonlocal seen
+        message = await receive()
+        if message["type"] == "http.request":
+            seen += len(message.get("body", b""))
+            if seen > limit:
+                raise errors.PayloadTooLarge(f"the body is larger than {limit} bytes")
+        return message
+
+    return limited

@@ -1,0 +1,195 @@
+"""Every setting once: name, type, default and one line of help. `docs/configuration.md` is generated from it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from mooring.errors import ConfigurationError
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+_KEY_CHARS = re.compile(r"[\x21-\x39\x3b-\x7e]{32,256}")  # printable ASCII without space and ':'
+
+
+def _path(value: str) -> Path:
+    if not value:
+        raise ValueError("is empty")
+    return Path(value).expanduser().absolute()
+
+
+def _database_url(value: str) -> str:
+    scheme = value.split(":", 1)[0]
+    if scheme in {"postgres", "postgresql"}:
+        parts = urlsplit(value)
+        if not parts.hostname and "host=" not in parts.query:
+            raise ValueError("names no host; write postgresql://user:password@host:5432/database")
+        return "postgresql" + value[len(scheme) :]
+    if scheme == "sqlite":
+        if not value.startswith("sqlite:///") or value == "sqlite:///":
+            raise ValueError("needs a file: sqlite:////absolute/path/mooring.db")
+        return value
+    raise ValueError(f"has the scheme {scheme!r}; use postgresql://… or sqlite:///…")
+
+
+def _public_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must be a whole URL such as https://hub.example.com")
+    if parts.query or parts.fragment or parts.username:
+        raise ValueError("must hold no query, fragment or user name")
+    return value.rstrip("/")
+
+
+def _bootstrap_key(value: str) -> str:
+    if not _KEY_CHARS.fullmatch(value):
+        raise ValueError("must be 32 to 256 printable characters without spaces and ':'")
+    return value
+
+
+def _log_level(value: str) -> str:
+    if value.lower() not in LOG_LEVELS:
+        raise ValueError(f"must be one of {', '.join(LOG_LEVELS)}")
+    return value.lower()
+
+
+def _allow(value: str) -> str:
+    for entry in filter(None, (part.strip() for part in value.split(","))):
+        host, _, port = entry.rpartition(":")
+        if not host or not port.isdigit() or not 0 < int(port) < 65536 or "/" in entry or "*" in entry:
+            raise ValueError(f"has the entry {entry!r}; each must be an exact host:port")
+    return value
+
+
+def _origins(value: str) -> tuple[str, ...]:
+    out = []
+    for entry in filter(None, (part.strip().rstrip("/") for part in value.split(","))):
+        parts = urlsplit(entry)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path or "*" in entry:
+            raise ValueError(f"has the entry {entry!r}; each must be an exact origin such as https://app.example.com")
+        out.append(entry.lower())
+    return tuple(out)
+
+
+def _setting(
+    env: str, help: str, parse: Callable[[str], Any], *, default: Any, shown: str, secret: bool = False
+) -> Any:
+    meta = {"env": env, "help": help, "parse": parse, "shown": shown, "secret": secret}
+    return field(default=default, repr=not secret, metadata=meta)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of one process. Build it with `load()`; tests may build it directly."""
+
+    data_dir: Path = _setting(
+        "MOORING_DATA_DIR",
+        "Folder of the SQLite database.",
+        _path,
+        default=Path("mooring-data"),
+        shown="./mooring-data",
+    )
+    database_url: str | None = _setting(
+        "MOORING_DATABASE_URL",
+        "postgresql://user:password@host:5432/database, or sqlite:////absolute/path/file.db.",
+        _database_url,
+        default=None,
+        shown="SQLite in the data folder",
+        secret=True,
+    )
+    public_url: str | None = _setting(
+        "MOORING_PUBLIC_URL",
+        "Address at which browsers and providers reach this hub; callback URLs are built from it and from nothing else.",
+        _public_url,
+        default=None,
+        shown="http:// and the address that `serve` listens on",
+    )
+    master_keys: str | None = _setting(
+        "MOORING_MASTER_KEYS",
+        "Master keys as id:base64, comma separated, each key 32 bytes; the first one seals, all of them open.",
+        str,
+        default=None,
+        shown="read from the key file",
+        secret=True,
+    )
+    master_key_file: Path | None = _setting(
+        "MOORING_MASTER_KEY_FILE",
+        "File with one id:base64 per line, mode 0600, outside the data folder; made at first start.",
+        _path,
+        default=None,
+        shown="the data folder's path + `.keys`",
+    )
+    bootstrap_api_key: str | None = _setting(
+        "MOORING_BOOTSTRAP_API_KEY",
+        "When the database is empty: creates organization and project `default` with this API key, all scopes.",
+        _bootstrap_key,
+        default=None,
+        shown="none",
+        secret=True,
+    )
+    egress_allow: str = _setting(
+        "MOORING_EGRESS_ALLOW",
+        "Exact host:port entries, comma separated, that outbound calls may reach although private or plain http.",
+        _allow,
+        default="",
+        shown="none",
+    )
+    connectors_dir: Path | None = _setting(
+        "MOORING_CONNECTORS_DIR", "Folder of your own connectors.", _path, default=None, shown="none"
+    )
+    allowed_origins: tuple[str, ...] = _setting(
+        "MOORING_ALLOWED_ORIGINS",
+        "Origins of the pages that embed the Hub, comma separated; OAuth may return only to them and to this hub.",
+        _origins,
+        default=(),
+        shown="this hub's own origin",
+    )
+    log_level: str = _setting(
+        "MOORING_LOG_LEVEL", "debug, info, warning or error.", _log_level, default="info", shown="info"
+    )
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The database URL that is in force."""
+        return self.database_url or f"sqlite:///{self.data_dir / 'mooring.db'}"
+
+    @property
+    def resolved_key_file(self) -> Path:
+        """The master key file that is in force, outside the data folder."""
+        return self.master_key_file or self.data_dir.with_name(self.data_dir.name + ".keys")
+
+
+def load(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from the environment.
+
+    Raises ConfigurationError naming the first wrong setting.
+    """
+    env = os.environ if environ is None else environ
+    known = {f.metadata["env"]: f for f in fields(Settings)}
+    values: dict[str, Any] = {}
+    for name, f in known.items():
+        raw = env.get(name)
+        if raw is None or raw == "":
+            continue
+        try:
+            values[f.name] = f.metadata["parse"](raw.strip())
+        except ValueError as e:
+            raise ConfigurationError(f"{name} {e}") from None
+    values.setdefault("data_dir", Path("mooring-data").absolute())
+    return Settings(**values)
+
+
+def unknown(environ: Mapping[str, str] | None = None) -> list[str]:
+    """Names that start with `MOORING_` and mean nothing: a typing error must not silently mean "default"."""
+    known = {f.metadata["env"] for f in fields(Settings)}
+    env = os.environ if environ is None else environ
+    return sorted(name for name in env if name.startswith("MOORING_") and name not in known)
+
+
+def reference() -> list[tuple[str, str, str]]:
+    """Rows (name, default, help) for the documentation, in the order of definition."""
+    return [(f.metadata["env"], f.metadata["shown"], f.metadata["help"]) for f in fields(Settings)]
