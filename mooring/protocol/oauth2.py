@@ -1,0 +1,276 @@
+"""OAuth 2.0 messages as pure functions: authorization URL, token request, token answer (RFC 6749, 7636, 7009, 9207)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import parse_qsl, quote, quote_plus, urlencode, urlsplit, urlunsplit
+
+import orjson
+from joserfc import jwt
+from joserfc.jwk import ECKey, OKPKey, RSAKey, import_key
+
+from mooring.protocol.redact import clean_line
+
+MAX_EXPIRES_IN = 10 * 365 * 86400  # beyond ten years a lifetime is a mistake or "never"
+ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+_DEAD_GRANT = frozenset({"invalid_grant"})
+
+
+class TokenRefused(Exception):
+    """The token endpoint answered with an error (RFC 6749 §5.2). `dead` is true only when the grant itself is over."""
+
+    def __init__(self, error: str, description: str | None, status: int) -> None:
+        super().__init__(f"{error}: {description}" if description else error)
+        self.error = error
+        self.description = description
+        self.status = status
+        self.dead = error in _DEAD_GRANT
+
+
+class TokenNonsense(Exception):
+    """The answer is neither a token nor an OAuth error. `transient` is true when trying again makes sense."""
+
+    def __init__(self, reason: str, status: int, *, transient: bool, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.status = status
+        self.transient = transient
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class TokenAnswer:
+    """A parsed token answer. Times are seconds from the moment of the answer; None means the provider did not say."""
+
+    access_token: str = field(repr=False)
+    refresh_token: str | None = field(repr=False)
+    expires_in: int | None
+    refresh_expires_in: int | None
+    scope: tuple[str, ...] | None
+    raw: Mapping[str, Any] = field(repr=False)
+
+
+def pkce_challenge(verifier: str) -> str:
+    """The S256 challenge of a verifier (RFC 7636 §4.2)."""
+    return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode("ascii")).digest()).rstrip(b"=").decode()
+
+
+def add_query(url: str, params: Sequence[tuple[str, str]]) -> str:
+    """The URL with parameters added to its query (RFC 6749 §3.1: what is there stays)."""
+    parts = urlsplit(url)
+    query = "&".join(filter(None, [parts.query, urlencode(params, quote_via=quote)]))
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
+
+
+def authorization_url(
+    endpoint: str,
+    *,
+    client_id: str,
+    redirect_uri: str,
+    state: str,
+    scopes: Sequence[str],
+    scope_separator: str,
+    challenge: str | None,
+    extra: Mapping[str, str],
+) -> str:
+    """The URL that starts the authorization code flow (RFC 6749 §4.1.1). `extra` can't replace what we set."""
+    params = {"response_type": "code", "client_id": client_id, "redirect_uri": redirect_uri, "state": state}
+    if scopes:
+        params["scope"] = scope_separator.join(scopes)
+    if challenge is not None:
+        params |= {"code_challenge": challenge, "code_challenge_method": "S256"}
+    return add_query(endpoint, [*{**extra, **params}.items()])
+
+
+def basic_credentials(client_id: str, client_secret: str, *, form_encode: bool) -> str:
+    """The Authorization value of client_secret_basic. RFC 6749 §2.3.1 form-encodes both parts; some providers want raw."""
+    if form_encode:
+        client_id, client_secret = quote_plus(client_id), quote_plus(client_secret)
+    return "Basic " + base64.b64encode(f"{client_id}:{client_secret}".encode()).decode()
+
+
+def client_assertion(
+    *, client_id: str, audience: str, private_key: str, algorithm: str, jti: str, now: int, key_id: str | None = None
+) -> str:
+    """A private_key_jwt assertion (RFC 7523 §3): one audience, unique jti, a life of 60 s (rule O17)."""
+    key: ECKey | OKPKey | RSAKey
+    if algorithm.startswith("ES"):
+        key = import_key(private_key, "EC")
+    elif algorithm == "EdDSA":
+        key = import_key(private_key, "OKP")
+    else:
+        key = import_key(private_key, "RSA")
+    header = {"alg": algorithm, "typ": "JWT"} | ({"kid": key_id} if key_id else {})
+    claims = {"iss": client_id, "sub": client_id, "aud": audience, "jti": jti, "iat": now, "exp": now + 60}
+    return jwt.encode(header, claims, key, algorithms=[algorithm])
+
+
+def token_request(
+    params: Mapping[str, str],
+    *,
+    client_id: str,
+    client_secret: str | None,
+    client_auth: str,
+    body_format: str,
+    headers: Mapping[str, str],
+    assertion: str | None = None,
+) -> tuple[list[tuple[str, str]], bytes]:
+    """Headers and body of a token request. The client proves itself in the header or in the body, never in both."""
+    fields = dict(params)
+    out = {"accept": "application/json"}
+    if client_auth in {"basic", "basic_raw"}:
+        out["authorization"] = basic_credentials(client_id, client_secret or "", form_encode=client_auth == "basic")
+    else:
+        fields["client_id"] = client_id
+        if client_auth == "post":
+            fields["client_secret"] = client_secret or ""
+        elif client_auth == "private_key_jwt":
+            fields |= {"client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion or ""}
+    if body_format == "json":
+        out["content-type"] = "application/json"
+        body = orjson.dumps(fields)
+    else:
+        out["content-type"] = "application/x-www-form-urlencoded"
+        body = urlencode(fields).encode()
+    out |= {k.lower(): v for k, v in headers.items()}
+    return list(out.items()), body
+
+
+def dig(value: Any, path: str) -> Any:
+    """The value at a dotted path of a JSON document, or None. A number indexes a list."""
+    for part in path.split("."):
+        if isinstance(value, Mapping):
+            value = value.get(part)
+        elif isinstance(value, list) and part.isdigit() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return None
+    return value
+
+
+def parse_token_answer(
+    status: int,
+    content_type: str | None,
+    body: bytes,
+    *,
+    token_format: str = "auto",
+    token_path: str = "access_token",
+    retry_after: str | None = None,
+) -> TokenAnswer:
+    """Read a token answer. Raises TokenRefused or TokenNonsense.
+
+    Tolerates what providers really send (rule O13): form-encoded bodies, `expires_in` as text, missing, zero, negative or
+    huge, errors with status 200, a missing `token_type`. A `token_type` other than Bearer is refused (RFC 6749 §7.1).
+    """
+    data = _decode(content_type, body, token_format)
+    if isinstance(data, Mapping):
+        error = data.get("error")
+        description = data.get("error_description") or data.get("message")
+        if isinstance(error, Mapping):  # {"error": {"code"|"type"|"status": …, "message": …}}
+            description = error.get("message")
+            error = next((error[k] for k in ("code", "type", "status") if isinstance(error.get(k), str)), "error")
+        if isinstance(error, str) and error and not isinstance(dig(data, token_path), str):
+            raise TokenRefused(
+                clean_line(error, 80), clean_line(description, 300) if isinstance(description, str) else None, status
+            )
+    if status == 429 or status >= 500:
+        raise TokenNonsense(
+            f"the token endpoint answered {status}", status, transient=True, retry_after=parse_retry_after(retry_after)
+        )
+    if 300 <= status < 400:
+        # Never followed: a 307 would send the secret to wherever it points (RFC 9700 §4.12).
+        raise TokenNonsense(f"the token endpoint answered with a redirect ({status})", status, transient=False)
+    if not isinstance(data, Mapping):
+        kind = "HTML" if body.lstrip()[:1] == b"<" else "no JSON"
+        raise TokenNonsense(
+            f"the token endpoint answered {status} with {kind} instead of a token", status, transient=status < 300
+        )
+    if status >= 400:
+        raise TokenRefused("error", clean_line(str(data.get("message") or f"status {status}"), 300), status)
+    token = dig(data, token_path)
+    if not isinstance(token, str) or not token or not token.isprintable():
+        raise TokenNonsense("the token answer holds no access token", status, transient=False)
+    token_type = data.get("token_type")
+    if isinstance(token_type, str) and token_type.lower() not in {"bearer", "user", "bot", ""}:
+        raise TokenNonsense(f"the token type {clean_line(token_type, 40)!r} is not supported", status, transient=False)
+    refresh = data.get("refresh_token")
+    return TokenAnswer(
+        access_token=token,
+        refresh_token=refresh if isinstance(refresh, str) and refresh else None,
+        expires_in=_lifetime(data.get("expires_in", data.get("expires"))),
+        refresh_expires_in=_lifetime(
+            data.get("refresh_token_expires_in", data.get("refresh_expires_in", data.get("x_refresh_token_expires_in")))
+        ),
+        scope=_scope(data.get("scope")),
+        raw=data,
+    )
+
+
+def _decode(content_type: str | None, body: bytes, token_format: str) -> Any:
+    kind = (content_type or "").split(";")[0].strip().lower()
+    if token_format != "form":
+        try:
+            return orjson.loads(body)
+        except orjson.JSONDecodeError:
+            if token_format == "json":
+                return None
+    if token_format == "form" or kind in {"application/x-www-form-urlencoded", "text/plain"}:
+        try:
+            pairs = parse_qsl(body.decode("ascii"), strict_parsing=True, max_num_fields=100)
+        except ValueError:
+            return None
+        return dict(pairs)
+    return None
+
+
+def _lifetime(value: Any) -> int | None:
+    """Seconds, or None when the provider does not say. Zero or less means expired now; text and fractions are read."""
+    if isinstance(value, bool) or value is None:
+        return None
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        return None
+    if not math.isfinite(seconds):
+        return None
+    return max(0, int(seconds)) if seconds <= MAX_EXPIRES_IN else None
+
+
+def _scope(value: Any) -> tuple[str, ...] | None:
+    if isinstance(value, str):
+        return tuple(dict.fromkeys(value.replace(",", " ").split()))
+    if isinstance(value, list) and all(isinstance(s, str) for s in value):
+        return tuple(dict.fromkeys(value))
+    return None
+
+
+def parse_retry_after(value: str | None, now: datetime | None = None) -> float | None:
+    """Seconds of a Retry-After value in either form (RFC 9110 §10.2.3), capped at a day; None when it can't be read."""
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            moment = parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        seconds = (moment - (now or datetime.now(UTC))).total_seconds()
+    return min(max(0.0, seconds), 86400.0) if math.isfinite(seconds) else None
+
+
+def missing_scopes(asked: Sequence[str], granted: Sequence[str] | None) -> tuple[str, ...]:
+    """Asked scopes that were not granted. No answer means all were granted (RFC 6749 §5.1)."""
+    if granted is None:
+        return ()
+    return tuple(s for s in asked if s not in set(granted) and s not in {"offline_access", "offline", "refresh_token"})
