@@ -1,0 +1,1 @@
+"""The catalogue: connectors as data, their loader and their internal form."""

@@ -1,0 +1,92 @@
+"""Apply an auth method to a call: base URL, headers and query, rendered from one scope. Pure."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mooring import errors
+from mooring.connectors.definition import AuthMethod, Connector, RequestTemplate
+from mooring.protocol.template import Template, Unresolved
+from mooring.protocol.urls import validate_base_url
+
+
+@dataclass(frozen=True, slots=True)
+class Injection:
+    """What a call through an account carries besides the caller's own request."""
+
+    base_url: str
+    headers: list[tuple[str, str]] = field(repr=False)
+    query: list[tuple[str, str]] = field(repr=False)
+
+
+def inject(method: AuthMethod, scope: Mapping[str, Any]) -> Injection:
+    """Render the credential into headers and query. Raises Unprocessable naming what is missing, never a value."""
+    try:
+        base_url = validate_base_url(method.base_url.render(scope))
+        headers = [(name, _header(name, t.render(scope))) for name, t in method.headers.items()]
+        query = [(name, t.render(scope)) for name, t in method.query.items()]
+        if method.basic is not None:
+            user, password = (t.render(scope) for t in method.basic)
+            if ":" in user:  # RFC 7617 §2: the user-id can't hold a colon
+                raise errors.Unprocessable("the user name of HTTP Basic must not hold a colon")
+            headers.append(("Authorization", basic(user, password)))
+    except Unresolved as e:
+        raise errors.Unprocessable(f"the account lacks a value that its connector needs: {e}") from None
+    return Injection(base_url, headers, query)
+
+
+def basic(user: str, password: str) -> str:
+    """The Authorization value of HTTP Basic, UTF-8 (RFC 7617)."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def _header(name: str, value: str) -> str:
+    if any(c in value for c in "\r\n\0"):
+        raise errors.Unprocessable(f"the value for the header {name} holds a line break")
+    return value
+
+
+def render_map(templates: Mapping[str, Template], scope: Mapping[str, Any]) -> dict[str, str]:
+    """Render each value; one that is unresolved is left out."""
+    out = {}
+    for name, template in templates.items():
+        try:
+            out[name] = template.render(scope)
+        except Unresolved:
+            continue
+    return out
+
+
+def render_tree(tree: Any, scope: Mapping[str, Any]) -> Any:
+    """Render the string leaves of a YAML tree; values keep their types."""
+    if isinstance(tree, Template):
+        return tree.value(scope)
+    if isinstance(tree, Mapping):
+        return {k: render_tree(v, scope) for k, v in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [render_tree(v, scope) for v in tree]
+    return tree
+
+
+def default_headers(connector: Connector, scope: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Headers that go with every call unless the caller sets them."""
+    return list(render_map(connector.headers, scope).items())
+
+
+def request_parts(
+    request: RequestTemplate, scope: Mapping[str, Any]
+) -> tuple[str, dict[str, str], dict[str, str], Any]:
+    """URL or path, query, headers and body of a connector's own request. Raises Unprocessable for a missing value."""
+    try:
+        url = request.url.render(scope)
+    except Unresolved as e:
+        raise errors.Unprocessable(f"the account lacks a value that its connector needs: {e}") from None
+    return (
+        url,
+        render_map(request.query, scope),
+        render_map(request.headers, scope),
+        render_tree(request.body, scope),
+    )

@@ -1,0 +1,252 @@
+"""Turn a checked connector file into the internal form, and check what depends on several places of it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from mooring.connectors.action_spec import CallSpec, TestSpec
+from mooring.connectors.compile_fields import build_fields, implied_fields
+from mooring.connectors.compile_oauth2 import build_oauth2
+from mooring.connectors.compile_scope import Checker, Scope
+from mooring.connectors.definition import AuthMethod, Connector, RequestTemplate, TestRequest
+from mooring.connectors.spec import AuthSpec, ConnectorSpec
+from mooring.connectors.yaml_source import Fault, Location
+from mooring.protocol.expressions import ExpressionError
+from mooring.protocol.template import Template, compile_template
+
+# Names that an action's templates may start with. `map` sees the record itself instead.
+_ACTION_ROOTS = frozenset({"input", "steps", "auth", "env", "item", "response", "index"})
+
+
+class CompileError(Exception):
+    """The file is well-formed but does not fit together; `faults` says where."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        super().__init__("; ".join(fault.message for fault in faults))
+        self.faults = faults
+
+
+def compile_connector(
+    spec: ConnectorSpec, *, builtin: bool, source: str, logo: str | None = None, guide: str | None = None
+) -> Connector:
+    """Build the internal form. Raises CompileError with every fault that was found."""
+    check = Checker()
+    auth = {key: _method(key, method, spec, check) for key, method in spec.auth.items()}
+    _check_actions(spec, check)
+    headers = {name: compile_template(value) for name, value in spec.headers.items()}
+    check.header_names(headers, ("headers",))
+    if check.faults:
+        raise CompileError(check.faults)
+    return Connector(
+        key=spec.connector,
+        version=spec.version,
+        title=spec.title,
+        categories=tuple(spec.categories),
+        auth=auth,
+        docs=spec.docs,
+        website=spec.website,
+        stage=spec.stage,
+        description=spec.description,
+        headers=headers,
+        limits=spec.limits.model_dump(exclude_none=True) if spec.limits else {},
+        page=spec.page.model_dump(by_alias=True, exclude_none=True) if spec.page else {},
+        actions=dict(spec.actions),
+        allow_redirects=spec.allow_redirects,
+        echo_allowed=spec.echo_allowed,
+        builtin=builtin,
+        source=source,
+        logo=logo,
+        guide=guide,
+    )
+
+
+def _method(key: str, spec: AuthSpec, connector: ConnectorSpec, check: Checker) -> AuthMethod:
+    at: Location = ("auth", key)
+    fields, app_fields = implied_fields(
+        spec.oauth2,
+        build_fields(spec.fields, (*at, "fields"), check),
+        build_fields(spec.app_fields, (*at, "app_fields"), check),
+    )
+    for twice in {f.key for f in fields} & {f.key for f in app_fields}:
+        check.fault((*at, "app_fields", twice), f"`{twice}` is already one of the account's `fields`", on_key=True)
+    setup = Scope.of_fields(fields, app_fields)
+    scope = setup.with_token(spec.oauth2) if spec.oauth2 else setup
+    if spec.oauth2:
+        check.kept_names(spec.oauth2, setup, (*at, "oauth2"))
+
+    headers, query, basic = _credential(spec, scope, at, check)
+    for name, value in spec.headers.items():
+        if spec.kind == "header" and spec.header is None:
+            break  # these are the credential itself
+        if name in headers:
+            check.fault((*at, "headers", name), f"the header `{name}` is already the credential", on_key=True)
+        headers[name] = check.template(value, scope, (*at, "headers", name))
+    check.header_names(headers, (*at, "headers"))
+    for name, value in connector.headers.items():
+        check.template(value, scope, ("headers", name), of=key)
+
+    return AuthMethod(
+        key=key,
+        label=spec.label or _KIND_LABELS[spec.kind],
+        kind=spec.kind,
+        base_url=_base_url(spec, connector, scope, at, check),
+        fields=fields,
+        app_fields=app_fields,
+        headers=headers,
+        query=query,
+        basic=basic,
+        oauth2=build_oauth2(spec.oauth2, setup, scope, (*at, "oauth2"), check) if spec.oauth2 else None,
+        test=_test(spec.test, connector, scope, (*at, "test"), check) if spec.test else None,
+        permissions=tuple(spec.permissions),
+        notice=spec.notice,
+        external_trigger=spec.external_trigger,
+    )
+
+
+_KIND_LABELS = {
+    "none": "No authentication",
+    "basic": "User name and password",
+    "bearer": "API token",
+    "header": "API key",
+    "query": "API key",
+    "oauth2": "OAuth 2.0",
+}
+_Credential = tuple[dict[str, Template], dict[str, Template], tuple[Template, Template] | None]
+
+
+def _credential(spec: AuthSpec, scope: Scope, at: Location, check: Checker) -> _Credential:
+    """Compile what is sent with every call. A credential in which nothing is secret is a mistake."""
+    headers: dict[str, Template] = {}
+    query: dict[str, Template] = {}
+    basic = None
+    if spec.basic:
+        basic = (
+            check.template(spec.basic.username, scope, (*at, "basic", "username")),
+            check.template(spec.basic.password, scope, (*at, "basic", "password")),
+        )
+    elif spec.bearer:
+        headers["Authorization"] = check.template("Bearer " + spec.bearer.token, scope, (*at, "bearer", "token"))
+    elif spec.header:
+        headers[spec.header.name] = check.template(spec.header.value, scope, (*at, "header", "value"))
+    elif spec.query:
+        query[spec.query.name] = check.template(spec.query.value, scope, (*at, "query", "value"))
+    elif spec.oauth2:
+        sent = check.template(spec.oauth2.send.value, scope, (*at, "oauth2", "send", "value"))
+        (headers if spec.oauth2.send.header else query)[spec.oauth2.send.header or spec.oauth2.send.query or ""] = sent
+    elif spec.kind == "header":
+        headers = {name: check.template(value, scope, (*at, "headers", name)) for name, value in spec.headers.items()}
+    used = frozenset[str]().union(*(t.names for t in (*headers.values(), *query.values(), *(basic or ()))))
+    if spec.kind != "none" and not used & scope.secret and used <= scope.names:
+        where = f" on `{min(used)}`" if used else ""
+        check.fault((*at, "headers" if spec.kind == "header" and not spec.header else spec.kind), _PLAIN + where)
+    return headers, query, basic
+
+
+_PLAIN = "nothing in this credential is secret; set `secret: true`"
+
+
+def _base_url(spec: AuthSpec, connector: ConnectorSpec, scope: Scope, at: Location, check: Checker) -> Template:
+    text, where = (
+        (spec.base_url, (*at, "base_url")) if spec.base_url is not None else (connector.base_url, ("base_url",))
+    )
+    if text is None:
+        check.fault(at, "there is no `base_url`, neither here nor at the top of the file", on_key=True)
+        return compile_template("")
+    url = check.url(text.rstrip("/"), scope, where, of=at[1] if spec.base_url is None else None)
+    if any(isinstance(part, str) and ("?" in part or "#" in part) for part in url.parts):
+        check.fault(where, "a base URL has no query and no fragment")
+    return url
+
+
+def _test(spec: TestSpec, connector: ConnectorSpec, scope: Scope, at: Location, check: Checker) -> TestRequest | None:
+    if spec.action is None:
+        request = _request(spec, spec.query, scope, at, check)
+    else:
+        action = connector.actions.get(spec.action)
+        if action is None:
+            near = difflib.get_close_matches(spec.action, connector.actions, 1)
+            hint = f"; did you mean `{near[0]}`?" if near else ""
+            check.fault((*at, "action"), f"`test` names the action `{spec.action}`, which does not exist{hint}")
+            return None
+        if action.verb is None or "{" in action.path.replace("${", "") or _required(action.input):
+            check.fault((*at, "action"), f"the action `{spec.action}` needs input, so it cannot be the test")
+            return None
+        request = _request(action, _sendable(action.query, scope), scope, ("actions", spec.action), check)
+    return TestRequest(
+        request=request,
+        ok=tuple(spec.ok),
+        fail_when=tuple(spec.fail_when),
+        identity=spec.identity,
+        identity_label=spec.identity_label,
+    )
+
+
+def _request(spec: CallSpec, query: Mapping[str, str], scope: Scope, at: Location, check: Checker) -> RequestTemplate:
+    verb = spec.verb or "get"
+    if "://" in spec.path:
+        url = check.url(spec.path, scope, (*at, verb))
+    else:
+        url = check.template(spec.path, scope, (*at, verb))
+    # A JSON call without inputs still carries a JSON object; several providers refuse an empty body.
+    body = {} if spec.body is None and verb in ("post", "put", "patch") else spec.body
+    return RequestTemplate(
+        method=verb.upper(),
+        url=url,
+        query={name: check.template(value, scope, (*at, "query", name)) for name, value in query.items()},
+        headers={name: check.template(value, scope, (*at, "headers", name)) for name, value in spec.headers.items()},
+        body=check.tree(body, scope, (*at, "body")),
+    )
+
+
+def _required(inputs: Mapping[str, Any]) -> bool:
+    return any(
+        value.get("required") is True or str(value.get("type", "")).endswith("!")
+        if isinstance(value, dict)
+        else str(value).endswith("!")
+        for value in inputs.values()
+    )
+
+
+def _sendable(query: Mapping[str, Any], scope: Scope) -> dict[str, str]:
+    """Keep the parameters of an action that have a value without any input."""
+    out: dict[str, str] = {}
+    for name, value in query.items():
+        text = str(value).lower() if isinstance(value, bool) else value
+        if isinstance(text, int | str) and compile_template(str(text)).names <= scope.names:
+            out[name] = str(text)
+    return out
+
+
+def _check_actions(spec: ConnectorSpec, check: Checker) -> None:
+    for key, action in spec.actions.items():
+        at: Location = ("actions", key)
+        if isinstance(action.map, str) and action.map not in spec.actions:
+            check.fault((*at, "map"), f"`map` names the action `{action.map}`, which does not exist")
+        if action.page is True and spec.page is None:
+            check.fault((*at, "page"), "`page: true` needs a `page:` at the top of the file")
+        for index, step in enumerate(action.steps):
+            if step.call is not None and step.call not in spec.actions:
+                check.fault((*at, "steps", index, "call"), f"the action `{step.call}` does not exist")
+        for name, tree in action.model_dump(exclude_unset=True, by_alias=True).items():
+            if name not in ("tests", "examples", "input", "help", "label"):
+                _check_tree(tree, (*at, name), None if name == "map" else _ACTION_ROOTS, check)
+
+
+def _check_tree(tree: Any, at: Location, roots: frozenset[str] | None, check: Checker) -> None:
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            _check_tree(value, (*at, key), roots, check)
+    elif isinstance(tree, list):
+        for index, value in enumerate(tree):
+            _check_tree(value, (*at, index), roots, check)
+    elif isinstance(tree, str) and "${" in tree:
+        try:
+            unknown = compile_template(tree).names - (roots or compile_template(tree).names)
+        except ExpressionError as error:
+            check.fault(at, str(error))
+            return
+        if unknown:
+            known = ", ".join(sorted(_ACTION_ROOTS))
+            check.fault(at, f"`${{{min(unknown)}}}` is not known in an action; expressions start with {known}")

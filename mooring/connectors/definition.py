@@ -1,0 +1,154 @@
+"""The one internal form of a connector. The engine sees only this, never YAML.
+
+Front ends (the native format in `spec.py`, later `.s1.yaml` and OpenAPI) compile into these frozen values with every
+template already parsed. Templates of an auth method see one flat scope: the account's fields, the operator's app fields
+(`client_id`, `client_secret`, ...), `access_token`, and whatever `oauth2.keep` took from the token answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from mooring.protocol.template import Template
+
+FieldType = Literal["text", "password", "number", "select", "text_area"]
+Grant = Literal["authorization_code", "client_credentials"]
+ClientAuth = Literal["basic", "basic_raw", "post", "private_key_jwt", "none"]
+Kind = Literal["none", "basic", "bearer", "header", "query", "oauth2"]
+Stage = Literal["ga", "beta", "draft"]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One value that a person types: an end user (`fields`) or the operator (`app_fields`)."""
+
+    key: str
+    label: str
+    type: FieldType = "text"
+    required: bool = True
+    secret: bool = False
+    placeholder: str | None = None
+    help: str | None = None
+    options: tuple[tuple[str, str], ...] = ()  # (value, label)
+    pattern: str | None = None  # anchored by the engine: the whole value must match
+    pattern_error: str | None = None
+    default: str | None = None
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RequestTemplate:
+    """An HTTP request of a connector. `url` is a path under the base URL, or a whole https URL."""
+
+    method: str
+    url: Template
+    query: Mapping[str, Template] = field(default_factory=dict)
+    headers: Mapping[str, Template] = field(default_factory=dict)
+    body: Any = None  # a YAML tree whose string leaves are Template; None sends no body
+
+
+@dataclass(frozen=True, slots=True)
+class TestRequest:
+    """The cheap call that proves a credential. `ok` holds the accepted statuses; `fail_when` finds a 200-with-error."""
+
+    __test__ = False  # not a test class, whatever pytest thinks of its name
+
+    request: RequestTemplate
+    ok: tuple[int, ...] = ()  # empty: any 2xx
+    fail_when: tuple[str, ...] = ()  # dotted paths of the JSON answer; a present and truthy value means refusal
+    identity: str | None = None  # dotted path of the JSON answer that names the upstream account
+    identity_label: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """What is known of a provider's refresh tokens. The defaults assume the strictest provider (rule R9)."""
+
+    rotates: bool = True
+    grace_seconds: int = 0
+    revokes_old_access_token: bool = True
+    lifetime_seconds: int | None = None
+    idle_seconds: int | None = None
+    buffer_seconds: int | None = None  # refresh this long before expiry; None: the engine decides
+
+
+@dataclass(frozen=True, slots=True)
+class OAuth2:
+    """How to obtain and renew a token (RFC 6749), with the switches that real providers need."""
+
+    grant: Grant
+    token_url: Template
+    authorize_url: Template | None = None
+    refresh_url: Template | None = None
+    revoke_url: Template | None = None
+    issuer: Template | None = None  # compared with `iss` (RFC 9207) when the callback carries one
+    iss_required: bool = False
+    scopes: tuple[str, ...] = ()  # asked for by default
+    scope_reasons: Mapping[str, str] = field(default_factory=dict)
+    scope_separator: str = " "
+    pkce: bool = True  # S256; off only by an explicit `pkce: false`, which `connectors show` displays
+    client_auth: ClientAuth = "basic"
+    token_body: Literal["form", "json"] = "form"
+    token_format: Literal["auto", "json", "form"] = "auto"
+    token_path: str = "access_token"  # dotted path inside the token answer
+    authorize_params: Mapping[str, Template] = field(default_factory=dict)
+    token_params: Mapping[str, Template] = field(default_factory=dict)
+    token_headers: Mapping[str, Template] = field(default_factory=dict)
+    keep: Mapping[str, str] = field(default_factory=dict)  # scope name -> dotted path in the token answer
+    keep_patterns: Mapping[str, str] = field(default_factory=dict)  # the whole kept value must match
+    callback_keep: Mapping[str, str] = field(default_factory=dict)  # scope name -> callback query parameter
+    default_expires_in: int | None = None  # used when the answer has no expires_in
+    assertion_algorithm: str = "ES256"  # private_key_jwt
+    refresh: Refresh = Refresh()
+
+
+@dataclass(frozen=True, slots=True)
+class AuthMethod:
+    """One way to authenticate. Its key is the API's `authentication_config_key`."""
+
+    key: str
+    label: str
+    kind: Kind
+    base_url: Template
+    fields: tuple[Field, ...] = ()
+    app_fields: tuple[Field, ...] = ()  # oauth2 implies client_id and client_secret; they are listed here too
+    headers: Mapping[str, Template] = field(default_factory=dict)  # credential and fixed headers, names as written
+    query: Mapping[str, Template] = field(default_factory=dict)
+    basic: tuple[Template, Template] | None = None  # user name, password (RFC 7617)
+    oauth2: OAuth2 | None = None
+    test: TestRequest | None = None
+    permissions: tuple[str, ...] = ()
+    notice: str | None = None
+    external_trigger: bool = False  # show the session's External Trigger Token in the form
+
+    @property
+    def secret_keys(self) -> frozenset[str]:
+        """Keys of the account's fields that are sealed and never shown."""
+        return frozenset(f.key for f in self.fields if f.secret)
+
+
+@dataclass(frozen=True, slots=True)
+class Connector:
+    """A third-party system of the catalogue."""
+
+    key: str
+    version: str
+    title: str
+    categories: tuple[str, ...]
+    auth: Mapping[str, AuthMethod]
+    docs: str | None = None
+    website: str | None = None
+    stage: Stage = "ga"
+    description: str | None = None
+    headers: Mapping[str, Template] = field(default_factory=dict)  # sent with every call unless the caller sets them
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    page: Mapping[str, Any] = field(default_factory=dict)
+    actions: Mapping[str, Any] = field(default_factory=dict)  # validated spec models; run by the actions slice
+    allow_redirects: bool = False
+    echo_allowed: bool = False  # P8: the provider may echo the injected secret to the caller
+    builtin: bool = True
+    source: str = ""  # file name, for messages
+    logo: str | None = None  # file beside the definition
+    guide: str | None = None  # Markdown, if a guide stands beside the definition

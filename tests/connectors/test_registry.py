@@ -1,0 +1,96 @@
+"""The registry: the shipped catalogue and the operator's folder."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from mooring.connectors.registry import load_registry
+from mooring.errors import ConfigurationError
+
+ACME = """\
+connector: {key}
+title: Acme
+category: other
+base_url: https://api.acme.com
+auth:
+  key: {{bearer: "${{api_key}}", fields: {{api_key: {{secret: true}}}}}}
+"""
+
+
+def test_it_is_an_immutable_sorted_mapping():
+    registry = load_registry()
+    assert list(registry) == sorted(registry)
+    assert registry.get("redmine") is registry["redmine"]
+    assert registry.get("nothing") is None
+    assert registry["redmine"].builtin
+    with pytest.raises(TypeError):
+        registry["x"] = registry["redmine"]  # type: ignore[index]
+
+
+def test_the_operators_folder_adds_files_and_folders(tmp_path):
+    (tmp_path / "acme.yaml").write_text(ACME.format(key="acme"))
+    (tmp_path / "bolt").mkdir()
+    (tmp_path / "bolt" / "connector.yaml").write_text(ACME.format(key="bolt"))
+    (tmp_path / "bolt" / "bolt.svg").write_text("<svg/>")
+    (tmp_path / "bolt" / "notes.yaml").write_text("anything: else")
+    (tmp_path / "README.txt").write_text("hello")
+    (tmp_path / ".hidden.yaml").write_text("anything: else")
+    registry = load_registry(tmp_path)
+    assert set(registry) - set(load_registry()) == {"acme", "bolt"}
+    assert not registry["acme"].builtin
+    assert registry["acme"].source == str(tmp_path / "acme.yaml")
+    assert registry["bolt"].logo == str(tmp_path / "bolt" / "bolt.svg")
+
+
+def test_a_shipped_key_can_not_be_taken(tmp_path):
+    (tmp_path / "hubspot.yaml").write_text(ACME.format(key="hubspot"))
+    with pytest.raises(
+        ConfigurationError, match=r"hubspot\.yaml:1:1: the key `hubspot` belongs to a shipped connector"
+    ):
+        load_registry(tmp_path)
+
+
+def test_a_shipped_key_can_not_be_taken_under_another_file_name(tmp_path):
+    (tmp_path / "mine.yaml").write_text(ACME.format(key="hubspot"))
+    with pytest.raises(ConfigurationError, match="belongs to a shipped connector"):
+        load_registry(tmp_path)
+
+
+def test_two_own_connectors_can_not_share_a_key(tmp_path):
+    (tmp_path / "acme.yaml").write_text(ACME.format(key="acme"))
+    (tmp_path / "acme").mkdir()
+    (tmp_path / "acme" / "connector.yaml").write_text(ACME.format(key="acme"))
+    with pytest.raises(ConfigurationError, match="the key `acme` belongs to"):
+        load_registry(tmp_path)
+
+
+def test_the_file_is_called_as_the_key(tmp_path):
+    (tmp_path / "other.yaml").write_text(ACME.format(key="acme"))
+    with pytest.raises(ConfigurationError, match="must be called `acme`"):
+        load_registry(tmp_path)
+
+
+def test_the_faults_of_all_files_are_listed(tmp_path):
+    (tmp_path / "a.yaml").write_text("connector: a\n")
+    (tmp_path / "b.yaml").write_text("tilte: b\n")
+    with pytest.raises(ConfigurationError) as caught:
+        load_registry(tmp_path)
+    assert "a.yaml:1:1: `title` is missing" in str(caught.value)
+    assert "b.yaml:1:1: unknown key `tilte`" in str(caught.value)
+
+
+def test_s1_files_are_skipped_with_a_warning(tmp_path, caplog):
+    (tmp_path / "acme.connector.s1.yaml").write_text("StackOne: 1.0.0\n")
+    (tmp_path / "bolt").mkdir()
+    (tmp_path / "bolt" / "bolt.connector.s1.yaml").write_text("StackOne: 1.0.0\n")
+    with caplog.at_level(logging.WARNING):
+        registry = load_registry(tmp_path)
+    assert set(registry) == set(load_registry())
+    assert [record.getMessage().count("later release") for record in caplog.records] == [1, 1]
+
+
+def test_a_folder_that_does_not_exist_is_named(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"MOORING_CONNECTORS_DIR: .*nowhere is not a folder"):
+        load_registry(tmp_path / "nowhere")
