@@ -1,0 +1,59 @@
+"""Tables of the auth config slice, and of the data keys that seal its secrets and the accounts'."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, LargeBinary, String, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from mooring.kit.db import Base
+
+
+class DataKeyRow(Base):
+    """A wrapped data key. Deleting the row shreds all that it sealed (V5); its table can have a backup life of its own."""
+
+    __tablename__ = "data_keys"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), index=True)
+    owner_kind: Mapped[str] = mapped_column(String(20))
+    owner_id: Mapped[str] = mapped_column(String(40))
+    kek_id: Mapped[str] = mapped_column(String(40), index=True)
+    blob: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime]
+
+    __table_args__ = (Index("uq_data_keys_owner", "owner_kind", "owner_id", unique=True),)
+
+
+class AuthConfig(Base):
+    """One auth config. Exactly one per project and connector is the default; the partial index enforces "at most"."""
+
+    __tablename__ = "auth_configs"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
+    connector_key: Mapped[str] = mapped_column(String(80))
+    method_key: Mapped[str] = mapped_column(String(80))
+    name: Mapped[str] = mapped_column(String(200))
+    environment: Mapped[str] = mapped_column(String(40), default="production")
+    active: Mapped[bool] = mapped_column(default=True)
+    is_default: Mapped[bool]
+    setup: Mapped[dict[str, Any]]
+    sealed: Mapped[bytes | None] = mapped_column(LargeBinary)
+    generation: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+    __table_args__ = (
+        Index(
+            "uq_auth_configs_default",
+            "project_id",
+            "connector_key",
+            unique=True,
+            sqlite_where=text("is_default"),
+            postgresql_where=text("is_default"),
+        ),
+        Index("ix_auth_configs_project_created", "project_id", "created_at"),
+    )

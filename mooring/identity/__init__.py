@@ -1,0 +1,1 @@
+"""Organizations, projects and API keys: who calls, and for which tenant."""

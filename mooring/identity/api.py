@@ -1,0 +1,21 @@
+"""The caller as a dependency of API routes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from fastapi import Request
+
+from mooring.identity.service import Caller
+
+
+def caller_with(scope: str) -> Callable[[Request], Awaitable[Caller]]:
+    """A dependency that yields the caller, or refuses with 401 or 403."""
+
+    async def dependency(request: Request) -> Caller:
+        caller: Caller = await request.app.state.context.authenticate(request.headers.get("authorization"))
+        request.scope["mooring.caller"] = caller
+        caller.require(scope)
+        return caller
+
+    return dependency

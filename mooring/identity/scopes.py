@@ -1,0 +1,20 @@
+"""The scopes of an API key (contract §1)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+SCOPES: Final[dict[str, str]] = {
+    "platform:read": "Read accounts, sessions, connectors' metadata and logs.",
+    "platform:write": "Create connect sessions; change and delete accounts.",
+    "connectors:read": "Read auth configs.",
+    "connectors:write": "Create, change and delete auth configs.",
+    "credentials:read": "See which credentials an account holds (values stay masked).",
+    "unified:read": "Call providers through the proxy with GET, HEAD and OPTIONS.",
+    "unified:write": "Call providers through the proxy with any other method.",
+    "actions:execute": "Run actions.",
+}
+"""Scope → what it permits."""
+
+DEFAULT: Final[tuple[str, ...]] = tuple(s for s in SCOPES if s != "credentials:read")
+"""What a made key gets unless told otherwise: all but reading credentials (contract §1: off by default)."""

@@ -1,0 +1,211 @@
+"""Rules and queries for organizations, projects and API keys."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NewType
+
+from sqlalchemy import func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from mooring import errors
+from mooring.identity.models import ApiKey, Organization, Project
+from mooring.identity.scopes import DEFAULT, SCOPES
+from mooring.kit import clock, ids
+from mooring.kit.db import record_change
+
+ProjectId = NewType("ProjectId", str)
+"""A project that the caller has proven to belong to. Only authentication makes one from outside input."""
+
+REGION = "local"
+_MADE = re.compile(r"v1\.[a-z0-9-]{1,20}\.([A-Za-z0-9]{1,40})\.[A-Za-z0-9_-]{40,200}")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls: one API key of one project."""
+
+    key_id: str
+    project_id: ProjectId
+    organization_id: int
+    scopes: frozenset[str]
+
+    def require(self, scope: str) -> None:
+        """Raise Forbidden unless the key has the scope."""
+        if scope not in self.scopes:
+            raise errors.Forbidden(
+                f"this API key lacks the scope {scope!r}",
+                hint=f"Use a key with {scope} ({SCOPES[scope]}).",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class MadeKey:
+    """A new API key; `secret` is the whole key and is shown this once."""
+
+    id: str
+    secret: str
+
+    def __repr__(self) -> str:
+        return f"<MadeKey {self.id}>"
+
+
+def key_id_of(key: str) -> str:
+    """The public part by which a key is looked up. A bootstrap key has none, so a hash of it serves."""
+    made = _MADE.fullmatch(key)
+    return made[1] if made else "b" + ids.digest("mooring key id:" + key).hex()[:24]
+
+
+async def authenticate(tx: AsyncSession, key: str) -> Caller:
+    """Find the caller of an API key. Raises Unauthorized, the same for unknown, wrong and disabled keys."""
+    if 0 < len(key) <= 512:
+        row = (
+            await tx.execute(
+                select(ApiKey, Project.organization_id)
+                .join(Project, Project.id == ApiKey.project_id)
+                .where(ApiKey.id == key_id_of(key))
+            )
+        ).first()
+        if row is not None and hmac.compare_digest(row[0].hash, ids.digest(key)) and row[0].enabled:
+            found: ApiKey = row[0]
+            return Caller(found.id, ProjectId(found.project_id), row[1], frozenset(found.scopes))
+    raise errors.Unauthorized("the API key is unknown or disabled")
+
+
+async def mark_used(tx: AsyncSession, used: Iterable[tuple[str, datetime]]) -> None:
+    """Write when keys were last used; called in batches, never per request."""
+    for key_id, at in used:
+        await tx.execute(update(ApiKey).where(ApiKey.id == key_id).values(last_used_at=at))
+
+
+async def create_organization(tx: AsyncSession, name: str) -> Organization:
+    """Create an organization. Raises Conflict when the name is taken."""
+    if (await tx.execute(select(Organization.id).where(Organization.name == name))).first():
+        raise errors.Conflict(f"an organization named {name!r} exists")
+    organization = Organization(name=name, created_at=clock.now())
+    tx.add(organization)
+    await tx.flush()
+    return organization
+
+
+async def create_project(tx: AsyncSession, organization_id: int, name: str) -> Project:
+    """Create a project. Its id is a slug of the name and five digits, like `acme-27270`."""
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or "project"
+    number = int.from_bytes(ids.digest(ids.nanoid())[:4], "big") % 90000 + 10000
+    project = Project(id=f"{slug}-{number}", organization_id=organization_id, name=name, created_at=clock.now())
+    tx.add(project)
+    await tx.flush()
+    return project
+
+
+async def find_project(tx: AsyncSession, name_or_id: str) -> Project:
+    """A project by id or by a name that is not ambiguous. For the command line. Raises NotFound or Conflict."""
+    rows: Sequence[Project] = (
+        await tx.scalars(select(Project).where((Project.id == name_or_id) | (Project.name == name_or_id)))
+    ).all()
+    if not rows:
+        raise errors.NotFound(f"no project {name_or_id!r}", hint="`mooring project list` shows them.")
+    if len(rows) > 1:
+        raise errors.Conflict(
+            f"several projects are named {name_or_id!r}: {', '.join(p.id for p in rows)}", hint="Use the id."
+        )
+    return rows[0]
+
+
+async def list_projects(tx: AsyncSession) -> Sequence[tuple[Project, str]]:
+    """All projects with the names of their organizations. For the command line."""
+    result = await tx.execute(
+        select(Project, Organization.name)
+        .join(Organization, Organization.id == Project.organization_id)
+        .order_by(Project.created_at)
+    )
+    return [(row[0], row[1]) for row in result]
+
+
+def check_scopes(scopes: Iterable[str]) -> list[str]:
+    """The scopes in canonical order. Raises ValidationFailed for an unknown one."""
+    wanted = set(scopes)
+    unknown = sorted(wanted - set(SCOPES))
+    if unknown:
+        raise errors.ValidationFailed(
+            f"unknown scope: {', '.join(unknown)}", errors=[f"known scopes: {', '.join(SCOPES)}"]
+        )
+    return [s for s in SCOPES if s in wanted]
+
+
+async def create_api_key(tx: AsyncSession, project_id: str, label: str, scopes: Iterable[str] | None = None) -> MadeKey:
+    """Create an API key of the form `v1.<region>.<id>.<secret>`. The secret has 256 bits and is not kept."""
+    key_id = ids.nanoid(16)
+    secret = f"v1.{REGION}.{key_id}.{ids.secret_token()}"
+    tx.add(
+        ApiKey(
+            id=key_id,
+            project_id=project_id,
+            label=label,
+            hash=ids.digest(secret),
+            scopes=check_scopes(DEFAULT if scopes is None else scopes),
+            enabled=True,
+            created_at=clock.now(),
+        )
+    )
+    await tx.flush()
+    return MadeKey(key_id, secret)
+
+
+async def list_api_keys(tx: AsyncSession, project_id: str | None = None) -> Sequence[ApiKey]:
+    """API keys, oldest first, of one project or of all."""
+    query = select(ApiKey).order_by(ApiKey.created_at, ApiKey.id)
+    if project_id is not None:
+        query = query.where(ApiKey.project_id == project_id)
+    return (await tx.scalars(query)).all()
+
+
+async def _api_key(tx: AsyncSession, key_id: str) -> ApiKey:
+    row = await tx.get(ApiKey, key_id)
+    if row is None:
+        raise errors.NotFound(f"no API key {key_id!r}", hint="`mooring api-key list` shows their ids.")
+    return row
+
+
+async def set_api_key_enabled(tx: AsyncSession, key_id: str, *, enabled: bool) -> ApiKey:
+    """Enable or disable an API key; every worker notices within a second."""
+    row = await _api_key(tx, key_id)
+    row.enabled = enabled
+    record_change(tx, "api_key", row.id)
+    return row
+
+
+async def delete_api_key(tx: AsyncSession, key_id: str) -> ApiKey:
+    """Delete an API key for good; every worker notices within a second."""
+    row = await _api_key(tx, key_id)
+    await tx.delete(row)
+    record_change(tx, "api_key", row.id)
+    return row
+
+
+async def bootstrap(tx: AsyncSession, key: str) -> bool:
+    """Create organization and project `default` with this key, all scopes, when the database is empty.
+
+    Returns whether anything was created.
+    """
+    if (await tx.scalar(select(func.count()).select_from(Organization))) or 0:
+        return False
+    organization = await create_organization(tx, "default")
+    project = await create_project(tx, organization.id, "default")
+    tx.add(
+        ApiKey(
+            id=key_id_of(key),
+            project_id=project.id,
+            label="bootstrap",
+            hash=ids.digest(key),
+            scopes=list(SCOPES),
+            enabled=True,
+            created_at=clock.now(),
+        )
+    )
+    await tx.flush()
+    return True

@@ -1,0 +1,1 @@
+"""Request logs: one redacted row per call."""

@@ -1,0 +1,219 @@
+"""The request log over the API (contract §2.9)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import orjson
+from fastapi import APIRouter, Depends, Request
+from starlette.datastructures import QueryParams
+
+from mooring import errors
+from mooring.identity.api import caller_with
+from mooring.identity.service import Caller
+from mooring.kit import clock
+from mooring.logs import service
+from mooring.logs.models import RequestLog
+from mooring.logs.service import LogFilter
+
+router = APIRouter(prefix="/requests", tags=["Logs"])
+
+Reader = Annotated[Caller, Depends(caller_with("platform:read"))]
+
+_LISTS = (
+    "account_ids", "origin_owner_ids", "providers", "services", "resources", "actions", "http_methods",
+    "status_codes", "request_ids", "source_ids", "source_types",
+)  # fmt: skip
+
+
+def _get(query: QueryParams, name: str) -> list[str]:
+    """Values of a filter key: bare or `filter[key]`, repeated or comma-joined (contract §2.9)."""
+    values = [*query.getlist(name), *query.getlist(f"filter[{name}]"), *query.getlist(f"filter[{name}][]")]
+    return [word for value in values for word in value.split(",") if word]
+
+
+def _one(query: QueryParams, name: str) -> str | None:
+    values = [*query.getlist(name), *query.getlist(f"filter[{name}]")]
+    return values[-1] if values and values[-1] else None
+
+
+def parse_filter(query: QueryParams) -> LogFilter:
+    """The filter of a query string. Raises ValidationFailed with all faults at once."""
+    faults: list[str] = []
+    lists: dict[str, Any] = {name: _get(query, name) for name in _LISTS}
+    numbers = [c for c in lists["status_codes"] if not c.isdigit() or len(c) > 3]
+    if numbers:
+        faults.append("status_codes: must be numbers")
+    else:
+        lists["status_codes"] = [int(c) for c in lists["status_codes"]]
+    moments: dict[str, Any] = {}
+    for name in ("start_date", "end_date"):
+        text = _one(query, name)
+        moments[name] = None
+        if text is not None:
+            try:
+                moment = datetime.fromisoformat(text.replace(" ", "+"))
+                moments[name] = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            except ValueError:
+                faults.append(f"{name}: must be an ISO 8601 time")
+    success = _one(query, "success")
+    if success not in {None, "true", "false"}:
+        faults.append("success: must be true or false")
+    if faults:
+        raise errors.ValidationFailed("Validation failed", errors=faults)
+    return LogFilter(**lists, **moments, success=None if success is None else success == "true")
+
+
+def _paging(query: QueryParams) -> tuple[str, bool, int, tuple[Any, str] | None]:
+    order_by = _one(query, "order_by") or "eventDatetime"
+    direction = (_one(query, "order_direction") or "desc").lower()
+    size = query.get("page_size") or "25"
+    faults = []
+    if order_by not in service.ORDERS:
+        faults.append(f"order_by: must be one of {', '.join(service.ORDERS)}")
+    if direction not in {"asc", "desc"}:
+        faults.append("order_direction: must be asc or desc")
+    if not size.isdigit() or not 1 <= int(size) <= 500:
+        faults.append("page_size: must be from 1 to 500")
+    after = None
+    if cursor := query.get("next"):
+        after = _position(cursor)
+        if after is None:
+            faults.append("next: is not a cursor that this hub made")
+    if faults:
+        raise errors.ValidationFailed("Validation failed", errors=faults)
+    return order_by, direction == "desc", int(size), after
+
+
+def _position(cursor: str) -> tuple[Any, str] | None:
+    try:
+        value, id = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (ValueError, TypeError, binascii.Error):
+        return None
+    return (value, id) if isinstance(id, str) and isinstance(value, str | int | float) else None
+
+
+def _cursor(position: tuple[Any, str]) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps(list(position))).rstrip(b"=").decode()
+
+
+def render(row: RequestLog, *, steps: bool) -> dict[str, Any]:
+    """A row as UnifiedLog. Bodies and headers are never kept, so they are never shown."""
+    parts = urlsplit(row.url or row.path)
+    out: dict[str, Any] = {
+        "request_id": row.id,
+        "id": row.id,
+        "event_datetime": clock.iso(row.started_at),
+        "start_time": clock.iso(row.started_at),
+        "end_time": clock.iso(row.ended_at),
+        "duration": row.duration_ms,
+        "account_id": row.account_id,
+        "origin_owner_id": row.origin_owner_id,
+        "project_id": row.project_id,
+        "provider": row.provider,
+        "service": row.service,
+        "resource": row.resource,
+        "child_resource": None,
+        "sub_resource": None,
+        "action": row.action,
+        "http_method": row.method,
+        "path": row.path,
+        "url": row.url,
+        "status": row.status,
+        "success": row.success,
+        "error_code": row.error_code,
+        "is_worker": False,
+        "source_type": row.source_type,
+        "source_value": None,
+        "source_id": row.source_id,
+        "source_ip": row.source_ip,
+        "request": {
+            "id": row.id,
+            "method": row.method.lower(),
+            "url": {"url": row.url or row.path, "hostname": parts.hostname or "", "path": parts.path},
+        },
+        "response": {"status_code": row.status},
+    }
+    if row.category == "platform":
+        out["category"] = "platform"
+    if steps:
+        out["step_requests"] = [_step(row, i) for i in range(len(row.steps))]
+    return out
+
+
+def _step(row: RequestLog, index: int) -> dict[str, Any]:
+    step = row.steps[index]
+    parts = urlsplit(step.get("url", ""))
+    return {
+        "id": f"{row.id}-{index}",
+        "request_id": row.id,
+        "start_time": clock.iso(row.started_at),
+        "end_time": clock.iso(row.ended_at),
+        "duration": step.get("duration_ms"),
+        "account_id": row.account_id,
+        "project_id": row.project_id,
+        "provider": row.provider,
+        "service": row.service,
+        "http_method": step.get("method"),
+        "path": parts.path,
+        "url": step.get("url"),
+        "status": step.get("status"),
+        "success": bool(step.get("status")) and step["status"] < 400,
+        "is_worker": False,
+        "error": step.get("error"),
+    }
+
+
+async def _search(request: Request, caller: Caller, category: str) -> tuple[list[RequestLog], str | None]:
+    context = request.app.state.context
+    order_by, descending, size, after = _paging(request.query_params)
+    filter = parse_filter(request.query_params)
+    await context.logs.flush()  # a caller finds its own calls, whatever the writer's rhythm
+    async with context.db.read() as tx:
+        rows, position = await service.search(
+            tx,
+            caller.project_id,
+            filter,
+            category=category,
+            order_by=order_by,
+            descending=descending,
+            after=after,
+            limit=size,
+        )
+    return list(rows), _cursor(position) if position else None
+
+
+@router.get("/logs")
+async def list_logs(request: Request, caller: Reader) -> dict[str, Any]:
+    """Calls through accounts, newest first; filters bare or as `filter[…]`."""
+    rows, position = await _search(request, caller, "unified")
+    steps = "step_logs" in _get(request.query_params, "include")
+    return {"data": [render(row, steps=steps) for row in rows], "next": position}
+
+
+@router.get("/logs/steps")
+async def list_step_logs(request: Request, caller: Reader) -> dict[str, Any]:
+    """The requests to providers behind the calls."""
+    rows, position = await _search(request, caller, "unified")
+    return {"data": [_step(row, i) for row in rows for i in range(len(row.steps))], "next": position}
+
+
+@router.get("/platform-logs")
+async def list_platform_logs(request: Request, caller: Reader) -> dict[str, Any]:
+    """Management calls."""
+    rows, position = await _search(request, caller, "platform")
+    return {"data": [render(row, steps=False) for row in rows], "next": position}
+
+
+@router.get("/logs/{id}")
+async def get_log(request: Request, caller: Reader, id: str) -> dict[str, Any]:
+    """One call."""
+    context = request.app.state.context
+    await context.logs.flush()
+    async with context.db.read() as tx:
+        row = await service.get(tx, caller.project_id, id)
+    return {"data": render(row, steps=True)}

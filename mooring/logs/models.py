@@ -1,0 +1,45 @@
+"""Table of the request log."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Index, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from mooring.kit.db import Base
+
+
+class RequestLog(Base):
+    """One call. `id` is a version 7 UUID, so it sorts by time. No header, body or query value is kept."""
+
+    __tablename__ = "request_logs"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    category: Mapped[str] = mapped_column(String(20))  # unified: through an account | platform: management
+    project_id: Mapped[str] = mapped_column(String(80))
+    account_id: Mapped[str | None] = mapped_column(String(40))
+    origin_owner_id: Mapped[str | None] = mapped_column(String(200))
+    provider: Mapped[str | None] = mapped_column(String(80))
+    service: Mapped[str | None] = mapped_column(String(40))
+    resource: Mapped[str | None] = mapped_column(String(80))
+    action: Mapped[str | None] = mapped_column(String(120))
+    method: Mapped[str] = mapped_column(String(20))
+    path: Mapped[str] = mapped_column(String(2000))
+    url: Mapped[str | None] = mapped_column(String(2000))
+    status: Mapped[int]
+    success: Mapped[bool]
+    error_code: Mapped[str | None] = mapped_column(String(80))
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime]
+    duration_ms: Mapped[float]
+    source_type: Mapped[str] = mapped_column(String(40))
+    source_id: Mapped[str | None] = mapped_column(String(80))
+    source_ip: Mapped[str | None] = mapped_column(String(64))
+    steps: Mapped[list[Any]]
+
+    __table_args__ = (
+        Index("ix_request_logs_project_id", "project_id", "id"),
+        Index("ix_request_logs_account", "project_id", "account_id", "id"),
+    )

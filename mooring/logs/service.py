@@ -1,0 +1,109 @@
+"""Queries on the request log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, and_, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from mooring import errors
+from mooring.identity.service import ProjectId
+from mooring.logs.models import RequestLog
+
+ORDERS = {
+    "eventDatetime": RequestLog.id,  # the id is made when the call starts
+    "provider": RequestLog.provider,
+    "service": RequestLog.service,
+    "status": RequestLog.status,
+    "duration": RequestLog.duration_ms,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LogFilter:
+    """What to look for (contract §2.9). Empty means no condition; values of one list are alternatives."""
+
+    account_ids: Sequence[str] = ()
+    origin_owner_ids: Sequence[str] = ()
+    providers: Sequence[str] = ()
+    services: Sequence[str] = ()
+    resources: Sequence[str] = ()
+    actions: Sequence[str] = ()
+    http_methods: Sequence[str] = ()
+    status_codes: Sequence[int] = ()
+    request_ids: Sequence[str] = ()
+    source_ids: Sequence[str] = ()
+    source_types: Sequence[str] = ()
+    start_date: datetime | None = None
+    end_date: datetime | None = None
+    success: bool | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """The filter as SQL."""
+        t = RequestLog
+        lists = [
+            (t.account_id, self.account_ids),
+            (t.origin_owner_id, self.origin_owner_ids),
+            (t.provider, self.providers),
+            (t.service, self.services),
+            (t.resource, self.resources),
+            (t.action, self.actions),
+            (t.method, [m.upper() for m in self.http_methods]),
+            (t.status, self.status_codes),
+            (t.id, self.request_ids),
+            (t.source_id, self.source_ids),
+            (t.source_type, self.source_types),
+        ]
+        out: list[ColumnElement[bool]] = [column.in_(values) for column, values in lists if values]
+        if self.start_date:
+            out.append(t.started_at >= self.start_date)
+        if self.end_date:
+            out.append(t.started_at <= self.end_date)
+        if self.success is not None:
+            out.append(t.success == self.success)
+        return out
+
+
+async def search(
+    tx: AsyncSession,
+    project: ProjectId,
+    filter: LogFilter,
+    *,
+    category: str,
+    order_by: str = "eventDatetime",
+    descending: bool = True,
+    after: tuple[str | float | None, str] | None = None,
+    limit: int = 25,
+) -> tuple[Sequence[RequestLog], tuple[str | float | None, str] | None]:
+    """One page of rows and the position after it, or None at the end. Keyset paging: a page costs the same everywhere."""
+    column = ORDERS[order_by]
+    query = select(RequestLog).where(
+        RequestLog.project_id == project, RequestLog.category == category, *filter.conditions()
+    )
+    if after is not None:
+        value, id = after
+        if column is RequestLog.id:
+            query = query.where(RequestLog.id < id if descending else RequestLog.id > id)
+        elif descending:
+            query = query.where(or_(column < value, and_(column == value, RequestLog.id < id)))
+        else:
+            query = query.where(or_(column > value, and_(column == value, RequestLog.id > id)))
+    if order_by in {"provider", "service"}:
+        query = query.where(column.is_not(None))
+    order = (column.desc(), RequestLog.id.desc()) if descending else (column.asc(), RequestLog.id.asc())
+    rows = (await tx.scalars(query.order_by(*order).limit(limit + 1))).all()
+    if len(rows) <= limit:
+        return rows, None
+    last = rows[limit - 1]
+    return rows[:limit], (getattr(last, column.key), last.id)
+
+
+async def get(tx: AsyncSession, project: ProjectId, id: str) -> RequestLog:
+    """One row of the project. Raises NotFound, the same for foreign and unknown ids."""
+    row = await tx.scalar(select(RequestLog).where(RequestLog.id == id, RequestLog.project_id == project))
+    if row is None:
+        raise errors.NotFound("no such log entry")
+    return row

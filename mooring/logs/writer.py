@@ -1,0 +1,120 @@
+"""The buffered writer of the request log: a moment at risk, one transaction per batch, never in a caller's way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy import insert
+from sqlalchemy.exc import SQLAlchemyError
+
+from mooring.kit.db import Database
+from mooring.logs.models import RequestLog
+
+log = structlog.get_logger(__name__)
+
+FLUSH_SECONDS = 0.2
+BATCH = 500
+LIMIT = 50_000  # rows that may wait; beyond it the oldest are dropped and counted
+
+
+@dataclass(slots=True)
+class Entry:
+    """One row to be. Filled while the call runs; `finish` completes it."""
+
+    id: str
+    category: str
+    project_id: str
+    method: str
+    path: str
+    started_at: datetime
+    source_type: str = "API"
+    source_id: str | None = None
+    source_ip: str | None = None
+    account_id: str | None = None
+    origin_owner_id: str | None = None
+    provider: str | None = None
+    service: str | None = None
+    resource: str | None = None
+    action: str | None = None
+    url: str | None = None
+    status: int = 0
+    success: bool = False
+    error_code: str | None = None
+    duration_ms: float = 0.0
+    steps: list[dict[str, Any]] = field(default_factory=list)
+
+    def finish(self, status: int, duration_ms: float, *, error_code: str | None = None) -> Entry:
+        """Set the outcome."""
+        self.status = status
+        self.success = 200 <= status < 400
+        self.duration_ms = round(duration_ms, 3)
+        self.error_code = error_code
+        return self
+
+    def row(self) -> dict[str, Any]:
+        """The values of the table's columns."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        values["path"] = self.path[:2000]
+        values["url"] = self.url[:2000] if self.url else None
+        values["method"] = self.method[:20]
+        values["ended_at"] = self.started_at + timedelta(milliseconds=self.duration_ms)
+        return values
+
+
+class LogWriter:
+    """Collects entries of one process and writes them in batches."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._waiting: deque[Entry] = deque()
+        self._wake = asyncio.Event()
+        self._lock = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+        self.dropped = 0
+
+    def add(self, entry: Entry) -> None:
+        """Queue a finished entry."""
+        if len(self._waiting) >= LIMIT:
+            self._waiting.popleft()
+            self.dropped += 1
+        self._waiting.append(entry)
+        self._wake.set()
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._task = asyncio.create_task(self._run(), name="log-writer")
+
+    async def stop(self) -> None:
+        """Write what waits, then stop."""
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Write all that waits now. Readers call it, so that a caller finds its own calls in the log."""
+        async with self._lock:
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+                try:
+                    async with self._db.begin() as tx:
+                        await tx.execute(insert(RequestLog), [entry.row() for entry in batch])
+                except (SQLAlchemyError, OSError) as e:
+                    self._waiting.extendleft(reversed(batch))
+                    log.warning("request log not written; will try again", error=type(e).__name__, rows=len(batch))
+                    return
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            await asyncio.sleep(FLUSH_SECONDS)
+            self._wake.clear()
+            await self.flush()
+            if self._waiting:  # the database was away
+                await asyncio.sleep(1)
+                self._wake.set()
