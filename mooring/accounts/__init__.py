@@ -1,0 +1,1 @@
+"""Linked accounts: who linked what, the sealed credential, and how it stays valid."""

@@ -1,0 +1,206 @@
+"""Linked accounts over the API (contract §2.3)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from mooring import errors
+from mooring.accounts import credentials, lifecycle, revocation, service
+from mooring.accounts.context import Context
+from mooring.accounts.models import Account
+from mooring.accounts.service import AccountChange
+from mooring.auth_configs.models import AuthConfig
+from mooring.identity.api import caller_with
+from mooring.identity.service import Caller
+
+router = APIRouter(prefix="/accounts", tags=["Accounts"])
+
+Reader = Annotated[Caller, Depends(caller_with("platform:read"))]
+Writer = Annotated[Caller, Depends(caller_with("platform:write"))]
+
+
+class StatusReason(BaseModel):
+    """Why an account is in its state."""
+
+    code: str
+    description: str | None
+    timestamp: str
+
+
+class LinkedAccount(BaseModel):
+    """A linked account. `credentials` shows masked values, and only to keys with `credentials:read`."""
+
+    id: str
+    provider: str
+    provider_name: str | None
+    status: lifecycle.Status
+    status_reasons: list[StatusReason]
+    origin_owner_id: str
+    origin_owner_name: str
+    origin_username: str | None
+    label: str | None
+    metadata: dict[str, Any] | None
+    shared: bool
+    type: str
+    integration_id: str | None
+    connector_profile_id: str | None
+    authentication_config_key: str | None
+    environment: str | None
+    setup_information: dict[str, Any] | None
+    credentials: dict[str, str] | None
+    granted_scopes: list[str] | None
+    missing_scopes: list[str]
+    provider_account: dict[str, str | None] | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class AccountPatch(BaseModel):
+    """A change of an account. `{}` means no change: published SDKs send it for objects that they can't serialise."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    origin_owner_id: str | None = Field(None, min_length=1, max_length=500)
+    origin_owner_name: str | None = Field(None, min_length=1, max_length=500)
+    origin_username: str | None = Field(None, max_length=500)
+    label: str | dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+    type: str | None = None
+    shared: bool | None = None
+    status: str | None = None
+
+
+def render(
+    context: Context, account: Account, config: AuthConfig | None, masked: dict[str, str] | None = None
+) -> LinkedAccount:
+    """The API shape of an account."""
+    connector = context.registry.get(account.connector_key)
+    return LinkedAccount(
+        id=account.id,
+        provider=account.connector_key,
+        provider_name=connector.title if connector else None,
+        status=lifecycle.effective(account.status, config_active=config is None or config.active),
+        status_reasons=[StatusReason(**r) for r in account.status_reasons],
+        origin_owner_id=account.origin_owner_id,
+        origin_owner_name=account.origin_owner_name,
+        origin_username=account.origin_username,
+        label=account.label,
+        metadata=account.meta,
+        shared=account.shared,
+        type=account.type,
+        integration_id=account.auth_config_id,
+        connector_profile_id=account.auth_config_id,
+        authentication_config_key=config.method_key if config else None,
+        environment=config.environment if config else None,
+        setup_information=account.setup or None,
+        credentials=masked,
+        granted_scopes=account.granted_scopes,
+        missing_scopes=account.missing_scopes,
+        provider_account={"id": account.identity, "label": account.identity_label} if account.identity else None,
+        created_at=account.created_at,
+        updated_at=account.updated_at,
+    )
+
+
+def _words(values: list[str] | None, *more: str | None) -> list[str]:
+    """Repeated keys and comma lists alike (contract §1)."""
+    return [w for v in [*(values or ()), *more] if v for w in v.split(",") if w]
+
+
+@router.get("")
+async def list_accounts(
+    request: Request,
+    caller: Reader,
+    page: Annotated[float, Query(ge=1, le=1_000_000)] = 1,
+    page_size: Annotated[float, Query(ge=1, le=1000)] = 25,
+    account_ids: Annotated[list[str] | None, Query()] = None,
+    origin_owner_ids: Annotated[list[str] | None, Query()] = None,
+    origin_owner_id: str | None = None,
+    providers: Annotated[list[str] | None, Query()] = None,
+    provider: str | None = None,
+    status: Annotated[list[str] | None, Query()] = None,
+) -> list[LinkedAccount]:
+    """List the project's accounts, newest first: a bare array."""
+    context: Context = request.app.state.context
+    async with context.db.read() as tx:
+        rows = await service.search(
+            tx,
+            caller.project_id,
+            account_ids=_words(account_ids),
+            owner_ids=[*(origin_owner_ids or ()), *([origin_owner_id] if origin_owner_id else ())],
+            providers=_words(providers, provider),
+            statuses=_words(status),
+            offset=(int(page) - 1) * int(page_size),
+            limit=int(page_size),
+        )
+    return [render(context, account, config) for account, config in rows]
+
+
+@router.get("/{id}")
+async def get_account(request: Request, caller: Reader, id: str) -> LinkedAccount:
+    """One account."""
+    context: Context = request.app.state.context
+    async with context.db.read() as tx:
+        account, config = await service.get(tx, caller.project_id, id)
+        masked = None
+        if "credentials:read" in caller.scopes:
+            secrets, _ = await service.open_secrets(tx, context.vault, account)
+            masked = {k: credentials.redacted(v) for k, v in secrets.fields.items()} or None
+    return render(context, account, config, masked)
+
+
+@router.get("/{id}/meta")
+async def get_account_meta(request: Request, caller: Reader, id: str) -> dict[str, Any]:
+    """What the account's connector offers (legacy; the unified models are not part of this hub)."""
+    context: Context = request.app.state.context
+    async with context.db.read() as tx:
+        account, _ = await service.get(tx, caller.project_id, id)
+    connector = context.registry.get(account.connector_key)
+    return {
+        "provider": account.connector_key,
+        "category": connector.categories[0] if connector else "other",
+        "models": {},
+    }
+
+
+@router.patch("/{id}")
+async def patch_account(request: Request, caller: Writer, id: str, body: AccountPatch) -> LinkedAccount:
+    """Change labels, metadata, owner or type; suspend (`status: suspended`) or resume (`status: active`)."""
+    context: Context = request.app.state.context
+    sent = {name for name in body.model_fields_set if getattr(body, name) not in (None, {})}
+    new_type = body.type.lower() if body.type else None
+    if new_type not in {None, "production", "test"}:
+        raise errors.ValidationFailed("Validation failed", errors=["type: must be production or test"])
+    if new_type == "production" and sent != {"type"}:
+        new_type = None  # npm 4.28 adds `type: production` to every change; alone it is meant
+    if body.status not in {None, "suspended", "active"}:
+        raise errors.ValidationFailed("Validation failed", errors=["status: may be set to suspended or active"])
+    new = AccountChange(
+        origin_owner_id=body.origin_owner_id,
+        origin_owner_name=body.origin_owner_name,
+        origin_username=body.origin_username,
+        label=body.label if isinstance(body.label, str) else None,
+        metadata=body.metadata or None,
+        type=new_type,
+        shared=body.shared,
+        suspended=None if body.status is None else body.status == "suspended",
+    )
+    async with context.db.begin() as tx:
+        account, config = await service.change(tx, caller.project_id, id, new)
+    return render(context, account, config)
+
+
+@router.delete("/{id}")
+async def delete_account(request: Request, caller: Writer, id: str) -> LinkedAccount:
+    """Delete an account: its secrets are shredded at once, and its tokens are revoked at the provider."""
+    context: Context = request.app.state.context
+    async with context.db.begin() as tx:
+        grant = await revocation.prepare(tx, context, caller.project_id, id)
+        account, config = await service.remove(tx, caller.project_id, id)
+    if grant is not None:
+        revocation.start(context, grant)
+    return render(context, account, config)

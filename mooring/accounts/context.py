@@ -1,0 +1,59 @@
+"""What one process holds: made once at start, handed to every slice above."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from mooring.accounts.refresh import Refresher
+from mooring.accounts.serving import ServingAccounts
+from mooring.connectors.registry import Registry
+from mooring.identity.authenticator import Authenticator
+from mooring.kit.cache import ChangeFollower
+from mooring.kit.db import Database
+from mooring.kit.http import HttpClient
+from mooring.kit.vault import Vault
+from mooring.logs.writer import LogWriter
+from mooring.settings import Settings
+
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The parts of a running Mooring."""
+
+    settings: Settings
+    public_url: str  # without a slash at the end
+    db: Database
+    vault: Vault
+    registry: Registry
+    http: HttpClient
+    authenticate: Authenticator
+    accounts: ServingAccounts
+    refresher: Refresher
+    logs: LogWriter
+    changes: ChangeFollower
+
+    def callback_url(self, connector_key: str) -> str:
+        """The redirect URI of a connector: from configuration, never from a request's Host header (rule O8)."""
+        return f"{self.public_url}/connect/oauth2/{connector_key}/callback"
+
+    def is_allowed_return(self, url: str) -> bool:
+        """Whether the OAuth flow may return to this URL: our own origin, or one that the operator registered."""
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or "\\" in url:
+            return False
+        try:
+            origin = _origin(url)
+        except ValueError:
+            return False
+        return origin == _origin(self.public_url) or origin in {_origin(o) for o in self.settings.allowed_origins}
+
+
+def _origin(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port. The names of the loopback interface are one host: they all mean this machine."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "").lower()
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return parts.scheme, "loopback" if host in _LOOPBACK else host, port

@@ -1,0 +1,125 @@
+"""The credential of an account: what it holds, and how it is sealed and opened."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+
+from mooring.connectors.definition import OAuth2
+from mooring.errors import Unprocessable
+from mooring.kit.vault import DataKey
+from mooring.protocol.oauth2 import TokenAnswer, dig
+from mooring.protocol.redact import clean_line
+
+_NAME = "credential"  # the vault's field name
+REDACTED = "__secretvalue:**redacted**"
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """An open credential. Lives for one request; shows nothing of itself."""
+
+    fields: Mapping[str, str] = field(default_factory=dict, repr=False)  # secret fields that a person typed
+    access_token: str | None = field(default=None, repr=False)
+    refresh_token: str | None = field(default=None, repr=False)
+    kept: Mapping[str, str] = field(default_factory=dict, repr=False)  # from the token answer, by `oauth2.keep`
+
+    def scope(self) -> dict[str, Any]:
+        """The names that templates may use."""
+        out: dict[str, Any] = {**self.fields, **self.kept}
+        if self.access_token is not None:
+            out["access_token"] = self.access_token
+        return out
+
+    def values(self) -> tuple[str, ...]:
+        """Every secret text, for redaction."""
+        return tuple(v for v in (*self.fields.values(), self.access_token, self.refresh_token) if v)
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """When a token ends, and when to renew it."""
+
+    expires_at: datetime | None = None
+    refresh_at: datetime | None = None
+    refresh_expires_at: datetime | None = None
+
+
+def seal(key: DataKey, secrets: Secrets, generation: int) -> bytes:
+    """Seal a credential as one generation of it."""
+    return key.seal(
+        orjson.dumps(
+            {
+                "fields": dict(secrets.fields),
+                "access_token": secrets.access_token,
+                "refresh_token": secrets.refresh_token,
+                "kept": dict(secrets.kept),
+            }
+        ),
+        name=_NAME,
+        generation=generation,
+    )
+
+
+def open_(key: DataKey, sealed: bytes, generation: int) -> Secrets:
+    """Open a credential. Raises VaultError when it is not this account's or not this generation."""
+    return Secrets(**orjson.loads(key.open(sealed, name=_NAME, generation=generation)))
+
+
+def with_token(secrets: Secrets, oauth2: OAuth2, answer: TokenAnswer) -> Secrets:
+    """The credential with a new token. No refresh token in the answer keeps the old one (rule O14)."""
+    return replace(
+        secrets,
+        access_token=answer.access_token,
+        refresh_token=answer.refresh_token or secrets.refresh_token,
+        kept={**secrets.kept, **_kept(oauth2, answer)},
+    )
+
+
+def times_of(oauth2: OAuth2, answer: TokenAnswer, now: datetime) -> Times:
+    """When this token ends, and when to renew it: 10 to 20 % of its life ahead, at most 5 minutes (rule R4)."""
+    refresh_ends = answer.refresh_expires_in or oauth2.refresh.lifetime_seconds
+    refresh_expires_at = now + timedelta(seconds=refresh_ends) if refresh_ends else None
+    lifetime = answer.expires_in if answer.expires_in is not None else oauth2.default_expires_in
+    if lifetime is None:
+        return Times(refresh_expires_at=refresh_expires_at)
+    wanted = oauth2.refresh.buffer_seconds
+    jitter = random.uniform(0.1, 0.2)  # noqa: S311 - not a secret
+    ahead = min(300.0, lifetime * jitter) if wanted is None else float(wanted)
+    ahead = min(ahead, lifetime / 2)
+    return Times(
+        expires_at=now + timedelta(seconds=lifetime),
+        refresh_at=now + timedelta(seconds=lifetime - ahead),
+        refresh_expires_at=refresh_expires_at,
+    )
+
+
+def _kept(oauth2: OAuth2, answer: TokenAnswer) -> dict[str, str]:
+    out = {}
+    for name, path in oauth2.keep.items():
+        value = dig(answer.raw, path)
+        if value is None or isinstance(value, dict | list):
+            continue
+        text = str(value)
+        pattern = oauth2.keep_patterns.get(name)
+        if pattern is not None and not re.fullmatch(pattern, text):
+            # A token answer must not be able to send the credential to a host of its choice.
+            raise Unprocessable(f"the provider's token answer holds an unexpected {name}: {clean_line(text, 120)}")
+        out[name] = text
+    return out
+
+
+def redacted(value: str) -> str:
+    """How a stored secret is shown in a form: its last characters at most, and only of a long one."""
+    return REDACTED + (value[-4:] if len(value) >= 16 else "")
+
+
+def is_redacted(value: str) -> bool:
+    """Whether a form sent a placeholder back instead of a new secret."""
+    return value.startswith(REDACTED)

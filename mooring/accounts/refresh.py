@@ -1,0 +1,338 @@
+"""Renew tokens, one at a time per account, across processes, crashes and faulty providers (rules R1 to R9).
+
+The protocol: a short transaction takes a lease (fence + 1) and commits the intent; the token request runs outside of any
+transaction with a total deadline shorter than the lease; a second short transaction stores the answer if the generation
+and the fence are still ours. Waiters re-read the row and never send. Nothing is deleted on failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal
+
+import structlog
+from sqlalchemy import select, update
+
+from mooring import errors
+from mooring.accounts import credentials, service, tokens
+from mooring.accounts.credentials import Secrets
+from mooring.accounts.models import Account, Credential
+from mooring.accounts.serving import Serving, ServingAccounts
+from mooring.auth_configs import sealing
+from mooring.auth_configs import service as auth_configs
+from mooring.auth_configs.models import AuthConfig
+from mooring.auth_configs.service import OpenConfig
+from mooring.connectors.definition import OAuth2
+from mooring.connectors.registry import Registry
+from mooring.kit import clock
+from mooring.kit.db import Database, record_change
+from mooring.kit.http import HttpClient, HttpFailure
+from mooring.kit.vault import Owner, Vault
+from mooring.protocol.oauth2 import TokenAnswer, TokenNonsense, TokenRefused
+
+log = structlog.get_logger(__name__)
+
+LEASE_SECONDS = 30.0  # longer than two token deadlines and the pause between them (rule R2)
+WAIT_SECONDS = 25.0  # how long a caller waits for a refresh that somebody else runs
+POLL_SECONDS = 0.05
+RETRY_PAUSE = 0.5  # before the one repetition of an uncertain request (rule R8)
+BACKOFF = (5.0, 300.0)  # first and longest pause after failures
+
+Result = Literal["refreshed", "unchanged", "failed", "over"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a refresh ended for a caller. `message` says why it failed, without secrets."""
+
+    result: Result
+    message: str | None = None
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Lease:
+    project_id: str
+    account_id: str
+    generation: int
+    fence: int
+    uncertain: bool  # an earlier request for this generation was sent and its outcome is unknown
+    failures: int
+    secrets: Secrets
+    config: OpenConfig
+    scope: dict[str, Any]
+
+
+class Refresher:
+    """Runs refreshes for this process. In-process single flight sits on top of the lease in the database."""
+
+    def __init__(
+        self, db: Database, vault: Vault, registry: Registry, http: HttpClient, accounts: ServingAccounts
+    ) -> None:
+        self._db = db
+        self._vault = vault
+        self._registry = registry
+        self._http = http
+        self._accounts = accounts
+        self._running: dict[tuple[str, int], asyncio.Task[Outcome]] = {}
+
+    async def fresh(self, serving: Serving) -> Serving:
+        """The account with a token that is good to use now.
+
+        A token that is still valid is used while its refresh fails. Raises AccountExpiredCredentials when the grant is
+        over, ProviderError when the token has ended and the provider can't be asked.
+        """
+        now = clock.now()
+        if serving.refresh_at is None or now < serving.refresh_at:
+            return serving
+        valid = serving.expires_at is not None and now < serving.expires_at
+        if valid and (not serving.refreshable or (serving.retry_at is not None and now < serving.retry_at)):
+            return serving
+        outcome = await self.refresh(serving)
+        if outcome.result in {"refreshed", "unchanged"}:
+            renewed = await self._accounts.get(serving.project_id, serving.id)
+            renewed.require_serving()
+            return renewed
+        if outcome.result == "failed":
+            if serving.expires_at is not None and clock.now() < serving.expires_at:
+                return serving
+            headers = {"retry-after": str(max(1, round(outcome.retry_after)))} if outcome.retry_after else {}
+            raise errors.ProviderError(
+                f"the access token ended and {serving.connector.title} gave no new one: {outcome.message}",
+                code="TokenRefreshFailedError",
+                hint="The account is kept and the refresh is tried again; nothing needs to be relinked.",
+                headers=headers,
+            )
+        raise errors.AccountExpiredCredentials(
+            f"the account's access to {serving.connector.title} is over: {outcome.message}"
+        )
+
+    async def refresh(self, serving: Serving) -> Outcome:
+        """Renew the token of this generation, or wait for whoever does. A caller that goes away stops nothing (R13)."""
+        key = (serving.id, serving.generation)
+        task = self._running.get(key)
+        if task is None:
+            task = asyncio.create_task(self._refresh(serving), name=f"refresh-{serving.id}")
+            self._running[key] = task
+            task.add_done_callback(lambda _: self._running.pop(key, None))
+        return await asyncio.shield(task)
+
+    async def drain(self) -> None:
+        """Wait for running refreshes; a stop must not cut one off (R6)."""
+        if self._running:
+            await asyncio.wait(list(self._running.values()), timeout=LEASE_SECONDS)
+
+    async def _refresh(self, serving: Serving) -> Outcome:
+        end = clock.now() + timedelta(seconds=WAIT_SECONDS)
+        while True:
+            taken = await self._take_lease(serving)
+            if isinstance(taken, _Lease):
+                outcome = await self._run(taken)
+                self._accounts.forget(serving.id)
+                return outcome
+            if taken is not None:
+                self._accounts.forget(serving.id)
+                return taken
+            if clock.now() > end:
+                return Outcome("failed", "another process is still renewing the token", 1.0)
+            await asyncio.sleep(POLL_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+
+    async def _take_lease(self, serving: Serving) -> _Lease | Outcome | None:
+        """Take the lease, or say how things stand, or None while another holder is at work."""
+        now = clock.now()
+        async with self._db.begin() as tx:
+            row = (
+                await tx.execute(
+                    select(Credential, Account, AuthConfig)
+                    .join(Account, Account.id == Credential.account_id)
+                    .join(AuthConfig, AuthConfig.id == Account.auth_config_id)
+                    .where(Credential.account_id == serving.id, Account.project_id == serving.project_id)
+                    .with_for_update(of=Credential)
+                )
+            ).first()
+            if row is None:
+                return Outcome("over", "the account was deleted")
+            credential, account, config_row = row[0], row[1], row[2]
+            if credential.generation != serving.generation:
+                return Outcome("unchanged")
+            if account.status == "expired":
+                reason = account.status_reasons[-1]["description"] if account.status_reasons else None
+                return Outcome("over", reason or "the grant is over")
+            if not credential.refreshable:
+                await service.note_fact(
+                    tx,
+                    account,
+                    "grant_over",
+                    "no_refresh_token",
+                    "the token ended and the provider gave no refresh token",
+                )
+                return Outcome("over", "the token ended and the provider gave no refresh token")
+            if credential.lease_until is not None and credential.lease_until > now:
+                return None
+            if credential.retry_at is not None and credential.retry_at > now:
+                wait = (credential.retry_at - now).total_seconds()
+                return Outcome("failed", credential.last_error or "the last attempt failed", wait)
+            config = await auth_configs.open_config(tx, self._vault, self._registry, config_row)
+            key = await sealing.open_key(tx, self._vault, Owner(account.project_id, "account", account.id))
+            secrets = credentials.open_(key, credential.sealed, credential.generation)
+            lease = _Lease(
+                project_id=account.project_id,
+                account_id=account.id,
+                generation=credential.generation,
+                fence=credential.fence + 1,
+                uncertain=credential.pending_generation == credential.generation,
+                failures=credential.failures,
+                secrets=secrets,
+                config=config,
+                scope={**config.setup, **account.setup, **secrets.scope()},
+            )
+            credential.fence = lease.fence
+            credential.lease_until = now + timedelta(seconds=LEASE_SECONDS)
+            credential.pending_generation = credential.generation
+            credential.pending_since = now
+            return lease
+
+    async def _run(self, lease: _Lease) -> Outcome:
+        oauth2 = lease.config.method.oauth2
+        assert oauth2 is not None
+        uncertain = lease.uncertain
+        for attempt in (1, 2):
+            try:
+                answer = await tokens.request_token(
+                    self._http, lease.config, lease.scope, _grant(oauth2, lease), refreshing=True
+                )
+            except TokenRefused as e:
+                return await self._refused(lease, oauth2, e, uncertain=uncertain)
+            except TokenNonsense as e:
+                # A 429 and a 5xx were refused before anything was spent, as far as anyone can know; a 2xx that can't be
+                # read may have rotated the token.
+                unsure = uncertain or e.status < 300
+                return await self._failed(lease, "transient", e.reason, uncertain=unsure, after=e.retry_after)
+            except HttpFailure as e:
+                uncertain = uncertain or e.sent
+                if e.sent and attempt == 1:
+                    await asyncio.sleep(0 if oauth2.refresh.grace_seconds else RETRY_PAUSE)
+                    continue
+                return await self._failed(lease, e.kind, str(e), uncertain=uncertain)
+            except errors.MooringError as e:
+                return await self._failed(lease, "misconfigured", e.message, uncertain=lease.uncertain)
+            return await self._store(lease, oauth2, answer)
+        raise AssertionError("unreachable")
+
+    async def _store(self, lease: _Lease, oauth2: OAuth2, answer: TokenAnswer) -> Outcome:
+        now = clock.now()
+        try:
+            secrets = credentials.with_token(lease.secrets, oauth2, answer)
+        except errors.Unprocessable as e:
+            return await self._failed(lease, "unexpected", e.message, uncertain=True)
+        times = credentials.times_of(oauth2, answer, now)
+        async with self._db.begin() as tx:
+            key = await sealing.open_key(tx, self._vault, Owner(lease.project_id, "account", lease.account_id))
+            stored = await tx.execute(
+                update(Credential)
+                .where(
+                    Credential.account_id == lease.account_id,
+                    Credential.generation == lease.generation,
+                    Credential.fence == lease.fence,
+                )
+                .values(
+                    generation=lease.generation + 1,
+                    sealed=credentials.seal(key, secrets, lease.generation + 1),
+                    expires_at=times.expires_at,
+                    refresh_at=times.refresh_at,
+                    refresh_expires_at=times.refresh_expires_at or Credential.refresh_expires_at,
+                    refreshable=oauth2.grant == "client_credentials" or secrets.refresh_token is not None,
+                    lease_until=None,
+                    pending_generation=None,
+                    pending_since=None,
+                    retry_at=None,
+                    failures=0,
+                    last_outcome="refreshed",
+                    last_error=None,
+                    updated_at=now,
+                )
+            )
+            if stored.rowcount == 1:  # type: ignore[attr-defined]
+                account = await tx.get_one(Account, lease.account_id)
+                if answer.scope is not None:
+                    account.granted_scopes = list(answer.scope)
+                await service.note_fact(tx, account, "worked")
+                record_change(tx, "account", lease.account_id)
+        log.info("token refreshed", account_id=lease.account_id, stored=stored.rowcount == 1)  # type: ignore[attr-defined]
+        # Zero rows: the account was relinked or this holder was evicted; what is stored now is newer than our answer.
+        return Outcome("refreshed" if stored.rowcount == 1 else "unchanged")  # type: ignore[attr-defined]
+
+    async def _refused(self, lease: _Lease, oauth2: OAuth2, e: TokenRefused, *, uncertain: bool) -> Outcome:
+        """The provider said no. Only `invalid_grant` for the stored generation ends the grant (rule O15)."""
+        if not e.dead or oauth2.grant == "client_credentials":
+            return await self._failed(lease, e.error, str(e), uncertain=uncertain, after=60.0)
+        code = "uncertain_rotation" if uncertain else "grant_refused"
+        text = (
+            "the provider renewed the grant but its answer was lost; the account must be reconnected"
+            if uncertain
+            else f"the provider ended the grant ({e})"
+        )
+        async with self._db.begin() as tx:
+            ended = await tx.execute(
+                update(Credential)
+                .where(
+                    Credential.account_id == lease.account_id,
+                    Credential.generation == lease.generation,
+                    Credential.fence == lease.fence,
+                )
+                .values(
+                    lease_until=None, last_outcome=code, last_error=text[:500], updated_at=clock.now(), retry_at=None
+                )
+            )
+            if ended.rowcount != 1:  # type: ignore[attr-defined]
+                return Outcome("unchanged")
+            account = await tx.get_one(Account, lease.account_id)
+            await service.note_fact(tx, account, "grant_over", code, text)
+        log.warning("grant is over", account_id=lease.account_id, reason=code)
+        return Outcome("over", text)
+
+    async def _failed(
+        self, lease: _Lease, kind: str, text: str, *, uncertain: bool, after: float | None = None
+    ) -> Outcome:
+        """Keep everything, note why, and wait before the next attempt."""
+        first, longest = BACKOFF
+        pause = after or min(longest, first * 2**lease.failures) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+        now = clock.now()
+        async with self._db.begin() as tx:
+            await tx.execute(
+                update(Credential)
+                .where(Credential.account_id == lease.account_id, Credential.fence == lease.fence)
+                .values(
+                    lease_until=None,
+                    pending_generation=lease.generation if uncertain else None,
+                    retry_at=now + timedelta(seconds=pause),
+                    failures=Credential.failures + 1,
+                    last_outcome=kind[:40],
+                    last_error=text[:500],
+                    updated_at=now,
+                )
+            )
+            account = await tx.get_one(Account, lease.account_id)
+            credential = await tx.get_one(Credential, lease.account_id)
+            if credential.expires_at is None or credential.expires_at <= now:
+                await service.note_fact(tx, account, "refresh_failing", "refresh_failing", text)
+            record_change(tx, "account", lease.account_id)
+        log.warning("token refresh failed", account_id=lease.account_id, kind=kind, error=text, retry_in=round(pause))
+        return Outcome("failed", text, pause)
+
+
+def _grant(oauth2: OAuth2, lease: _Lease) -> dict[str, str]:
+    if oauth2.grant == "client_credentials":
+        return client_credentials_params(oauth2, lease.config)
+    return {"grant_type": "refresh_token", "refresh_token": lease.secrets.refresh_token or ""}
+
+
+def client_credentials_params(oauth2: OAuth2, config: OpenConfig) -> dict[str, str]:
+    """The parameters of a client credentials request (RFC 6749 §4.4.2)."""
+    params = {"grant_type": "client_credentials"}
+    if config.scopes:
+        params["scope"] = oauth2.scope_separator.join(config.scopes)
+    return params

@@ -1,0 +1,321 @@
+"""Rules and queries for linked accounts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import and_, or_, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from mooring import errors
+from mooring.accounts import credentials, lifecycle
+from mooring.accounts.credentials import Secrets, Times
+from mooring.accounts.models import Account, Credential
+from mooring.accounts.serving import NOT_FOUND
+from mooring.accounts.testing import Identity
+from mooring.auth_configs import sealing
+from mooring.auth_configs.models import AuthConfig
+from mooring.identity.service import ProjectId
+from mooring.kit import clock, ids
+from mooring.kit.db import record_change
+from mooring.kit.vault import Owner, Vault
+
+REASONS_KEPT = 20
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerInfo:
+    """Whose account it is in the caller's system, and how it is to be labelled."""
+
+    id: str
+    name: str
+    username: str | None = None
+    label: str | None = None
+    metadata: Mapping[str, Any] | None = None
+    type: str = "production"
+
+
+@dataclass(frozen=True, slots=True)
+class NewCredential:
+    """A tested credential, ready to be saved."""
+
+    config: AuthConfig
+    setup: Mapping[str, str]  # fields that are no secrets
+    secrets: Secrets = field(repr=False)
+    times: Times
+    refreshable: bool
+    granted_scopes: Sequence[str] | None
+    missing_scopes: Sequence[str]
+    identity: Identity
+
+
+def owner_of(account: Account) -> Owner:
+    """The vault's name for an account."""
+    return Owner(account.project_id, "account", account.id)
+
+
+def slot_of(project: str, owner_id: str, owner_name: str, connector_key: str) -> str:
+    """The upsert triple as a unique value (contract §2.1)."""
+    parts = "\0".join((project, owner_id, owner_name, connector_key))
+    return hashlib.sha256(parts.encode()).hexdigest()
+
+
+async def get(tx: AsyncSession, project: ProjectId, id: str) -> tuple[Account, AuthConfig]:
+    """One account and its auth config. Raises NotFound, the same for foreign, deleted and unknown ids."""
+    row = (
+        await tx.execute(
+            select(Account, AuthConfig)
+            .join(AuthConfig, AuthConfig.id == Account.auth_config_id)
+            .where(Account.id == id, Account.project_id == project, Account.status != "archived")
+        )
+    ).first()
+    if row is None:
+        raise errors.NotFound(NOT_FOUND)
+    return row[0], row[1]
+
+
+async def search(
+    tx: AsyncSession,
+    project: ProjectId,
+    *,
+    account_ids: Sequence[str] = (),
+    owner_ids: Sequence[str] = (),
+    providers: Sequence[str] = (),
+    statuses: Sequence[str] = (),
+    offset: int = 0,
+    limit: int = 25,
+) -> Sequence[tuple[Account, AuthConfig | None]]:
+    """Accounts of the project, newest first. Deleted ones only when `statuses` asks for `archived`."""
+    query = (
+        select(Account, AuthConfig)
+        .outerjoin(AuthConfig, AuthConfig.id == Account.auth_config_id)
+        .where(Account.project_id == project)
+    )
+    if account_ids:
+        query = query.where(Account.id.in_(account_ids))
+    if owner_ids:
+        query = query.where(Account.origin_owner_id.in_(owner_ids))
+    if providers:
+        query = query.where(Account.connector_key.in_(providers))
+    if statuses:
+        query = query.where(or_(*(_has_status(s) for s in statuses)))
+    else:
+        query = query.where(Account.status != "archived")
+    rows = await tx.execute(query.order_by(Account.created_at.desc(), Account.id).offset(offset).limit(limit))
+    return [(row[0], row[1]) for row in rows]
+
+
+def _has_status(status: str) -> Any:
+    hidden = ("active", "error", "expired")  # what a disabled auth config turns into `inactive`
+    if status == "inactive":
+        return and_(Account.status.in_(hidden), AuthConfig.active.is_(False))
+    if status in hidden:
+        return and_(Account.status == status, AuthConfig.active.is_(True))
+    return Account.status == status
+
+
+async def find_for_owner(tx: AsyncSession, project: ProjectId, owner: OwnerInfo, connector_key: str) -> Account | None:
+    """The account that the upsert rule edits: the one in the triple's slot, else the oldest of the triple."""
+    triple = (
+        Account.project_id == project,
+        Account.origin_owner_id == owner.id,
+        Account.origin_owner_name == owner.name,
+        Account.connector_key == connector_key,
+        Account.status != "archived",
+    )
+    return await tx.scalar(
+        select(Account).where(*triple).order_by(Account.owner_slot.is_(None), Account.created_at).limit(1)
+    )
+
+
+async def link(
+    tx: AsyncSession,
+    vault: Vault,
+    project: ProjectId,
+    owner: OwnerInfo,
+    new: NewCredential,
+    *,
+    account_id: str | None,
+    multiple: bool,
+) -> Account:
+    """Save a tested credential: on the given account, on the owner's account, or on a new one (upsert rule).
+
+    Raises NotFound for an account that is gone, Conflict when two links of the same owner race.
+    """
+    account: Account | None
+    if account_id is not None:
+        account, _ = await get(tx, project, account_id)
+        if account.connector_key != new.config.connector_key:
+            raise errors.Conflict(
+                f"the account belongs to {account.connector_key!r}, not to {new.config.connector_key!r}"
+            )
+    else:
+        account = None if multiple else await find_for_owner(tx, project, owner, new.config.connector_key)
+    now = clock.now()
+    if account is None:
+        account = Account(
+            id=ids.nanoid(),
+            project_id=project,
+            auth_config_id=new.config.id,
+            connector_key=new.config.connector_key,
+            origin_owner_id=owner.id,
+            origin_owner_name=owner.name,
+            origin_username=owner.username,
+            owner_slot=None if multiple else slot_of(project, owner.id, owner.name, new.config.connector_key),
+            label=owner.label,
+            meta=dict(owner.metadata) if owner.metadata is not None else None,
+            type=owner.type,
+            shared=False,
+            status="active",
+            status_reasons=[],
+            setup={},
+            granted_scopes=None,
+            missing_scopes=[],
+            identity=None,
+            identity_label=None,
+            created_at=now,
+            updated_at=now,
+        )
+        tx.add(account)
+    else:
+        if owner.username is not None:
+            account.origin_username = owner.username
+        if owner.label is not None:
+            account.label = owner.label
+        if owner.metadata is not None:
+            account.meta = dict(owner.metadata)
+        if account_id is None:
+            account.type = owner.type
+    if account.identity and new.identity.id and account.identity != new.identity.id:
+        _add_reason(
+            account,
+            "identity_changed",
+            f"the new credential belongs to another account at the provider ({new.identity.label or new.identity.id})",
+        )
+    account.auth_config_id = new.config.id
+    account.setup = dict(new.setup)
+    account.granted_scopes = list(new.granted_scopes) if new.granted_scopes is not None else None
+    account.missing_scopes = list(new.missing_scopes)
+    account.identity = new.identity.id
+    account.identity_label = new.identity.label
+    account.updated_at = now
+    try:
+        await tx.flush()
+    except IntegrityError:
+        raise errors.Conflict(
+            "another link of the same owner and connector was saved at the same moment", hint="Try again."
+        ) from None
+    await note_fact(tx, account, "linked")
+    await save_credential(tx, vault, account, new.secrets, new.times, refreshable=new.refreshable)
+    record_change(tx, "account", account.id)
+    return account
+
+
+async def save_credential(
+    tx: AsyncSession, vault: Vault, account: Account, secrets: Secrets, times: Times, *, refreshable: bool
+) -> None:
+    """Seal a credential as the account's next generation. Whoever is renewing the old one is evicted by it."""
+    key = await sealing.ensure_key(tx, vault, owner_of(account))
+    row = await tx.get(Credential, account.id, with_for_update=True)
+    if row is None:
+        row = Credential(account_id=account.id, generation=0, fence=0, failures=0, refreshable=False, sealed=b"")
+        tx.add(row)
+    row.generation += 1
+    row.fence += 1
+    row.sealed = credentials.seal(key, secrets, row.generation)
+    row.expires_at = times.expires_at
+    row.refresh_at = times.refresh_at
+    row.refresh_expires_at = times.refresh_expires_at
+    row.refreshable = refreshable
+    row.lease_until = row.pending_generation = row.pending_since = row.retry_at = None
+    row.failures = 0
+    row.last_outcome, row.last_error = "linked", None
+    row.updated_at = clock.now()
+    await tx.flush()
+
+
+async def open_secrets(tx: AsyncSession, vault: Vault, account: Account) -> tuple[Secrets, int]:
+    """Open the credential of an account, and its generation. Raises NotFound when it was shredded."""
+    row = await tx.get(Credential, account.id)
+    if row is None:
+        raise errors.NotFound(NOT_FOUND)
+    key = await sealing.open_key(tx, vault, owner_of(account))
+    return credentials.open_(key, row.sealed, row.generation), row.generation
+
+
+async def note_fact(
+    tx: AsyncSession, account: Account, fact: lifecycle.Fact, code: str | None = None, description: str | None = None
+) -> bool:
+    """Apply a fact to an account's status. A reason is noted whenever the status worsens. Returns whether it changed."""
+    status = lifecycle.after(account.status, fact)
+    if status == account.status:
+        return False
+    account.status = status
+    if code is not None:
+        _add_reason(account, code, description)
+    elif status == "active":
+        account.status_reasons = []
+    account.updated_at = clock.now()
+    record_change(tx, "account", account.id)
+    await tx.flush()
+    return True
+
+
+def _add_reason(account: Account, code: str, description: str | None) -> None:
+    reason = {"code": code, "description": description, "timestamp": clock.iso(clock.now())}
+    account.status_reasons = [*account.status_reasons, reason][-REASONS_KEPT:]
+
+
+@dataclass(frozen=True, slots=True)
+class AccountChange:
+    """What a PATCH may change. None means no change."""
+
+    origin_owner_id: str | None = None
+    origin_owner_name: str | None = None
+    origin_username: str | None = None
+    label: str | None = None
+    metadata: Mapping[str, Any] | None = None
+    type: str | None = None
+    shared: bool | None = None
+    suspended: bool | None = None
+
+
+async def change(tx: AsyncSession, project: ProjectId, id: str, new: AccountChange) -> tuple[Account, AuthConfig]:
+    """Change the labels of an account. A new owner moves it to that owner's upsert slot, if it is free."""
+    account, config = await get(tx, project, id)
+    old_slot = slot_of(account.project_id, account.origin_owner_id, account.origin_owner_name, account.connector_key)
+    for name in ("origin_owner_id", "origin_owner_name", "origin_username", "label", "type", "shared"):
+        value = getattr(new, name)
+        if value is not None:
+            setattr(account, name, value)
+    if new.metadata is not None:
+        account.meta = dict(new.metadata)
+    slot = slot_of(account.project_id, account.origin_owner_id, account.origin_owner_name, account.connector_key)
+    if slot != old_slot:
+        taken = await tx.scalar(select(Account.id).where(Account.owner_slot == slot))
+        account.owner_slot = None if taken else slot
+    if new.suspended is not None:
+        await note_fact(tx, account, "suspended" if new.suspended else "resumed")
+    account.updated_at = clock.now()
+    record_change(tx, "account", account.id)
+    await tx.flush()
+    return account, config
+
+
+async def remove(tx: AsyncSession, project: ProjectId, id: str) -> tuple[Account, AuthConfig]:
+    """Delete an account: shred its data key, drop the credential and what was typed, keep a tombstone without secrets."""
+    account, config = await get(tx, project, id)
+    await sealing.shred_key(tx, owner_of(account))
+    row = await tx.get(Credential, account.id)
+    if row is not None:
+        await tx.delete(row)
+    await note_fact(tx, account, "deleted")
+    account.auth_config_id = None
+    account.owner_slot = None
+    account.setup = {}
+    await tx.flush()
+    return account, config

@@ -1,0 +1,106 @@
+"""Ask a token endpoint for a token, or tell it to revoke one. The only place that speaks to token endpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mooring import errors
+from mooring.auth_configs.service import OpenConfig
+from mooring.connectors.apply import render_map
+from mooring.connectors.definition import OAuth2
+from mooring.kit import clock, ids
+from mooring.kit.http import HttpClient, OutboundRequest
+from mooring.protocol import oauth2 as messages
+from mooring.protocol.template import Template, Unresolved
+
+TOKEN_DEADLINE = 8.0  # seconds in total, slow bodies included (rule R10)
+TOKEN_MAX_BYTES = 1 << 20  # rule O10
+
+
+async def request_token(
+    http: HttpClient,
+    config: OpenConfig,
+    scope: Mapping[str, Any],
+    params: Mapping[str, str],
+    *,
+    refreshing: bool = False,
+) -> messages.TokenAnswer:
+    """Send one token request and read its answer.
+
+    Raises TokenRefused, TokenNonsense (see `protocol.oauth2`) or HttpFailure, whose `sent` tells whether the provider may
+    have seen the request.
+    """
+    oauth2 = _oauth2(config)
+    template = oauth2.refresh_url if refreshing and oauth2.refresh_url else oauth2.token_url
+    url = render_url(template, scope)
+    # The connector's own parameters win: some providers want another grant_type than the flow's name says.
+    body_params = {**params, **render_map(oauth2.token_params, scope)}
+    headers, body = _request(config, scope, url, body_params)
+    response = await http.send(
+        OutboundRequest("POST", url, headers, body), deadline=TOKEN_DEADLINE, max_bytes=TOKEN_MAX_BYTES
+    )
+    return messages.parse_token_answer(
+        response.status,
+        response.header("content-type"),
+        response.body,
+        token_format=oauth2.token_format,
+        token_path=oauth2.token_path,
+        retry_after=response.header("retry-after"),
+    )
+
+
+async def revoke(http: HttpClient, config: OpenConfig, scope: Mapping[str, Any], token: str, hint: str) -> bool:
+    """Revoke a token at the provider (RFC 7009 §2). True when the provider has no more use for it; raises HttpFailure."""
+    oauth2 = _oauth2(config)
+    if oauth2.revoke_url is None:
+        return True
+    url = render_url(oauth2.revoke_url, scope)
+    headers, body = _request(config, scope, url, {"token": token, "token_type_hint": hint}, form=True)
+    response = await http.send(OutboundRequest("POST", url, headers, body), deadline=TOKEN_DEADLINE)
+    return response.status < 400 or response.status == 404
+
+
+def render_url(template: Template, scope: Mapping[str, Any]) -> str:
+    """Render an endpoint's URL. Raises Unprocessable naming the missing field."""
+    try:
+        return template.render(scope)
+    except Unresolved as e:
+        raise errors.Unprocessable(f"a field that the provider's address needs is missing: {e}") from None
+
+
+def _oauth2(config: OpenConfig) -> OAuth2:
+    if config.method.oauth2 is None:
+        raise errors.Unprocessable(f"the auth method {config.method.key!r} is not OAuth 2.0")
+    return config.method.oauth2
+
+
+def _request(
+    config: OpenConfig, scope: Mapping[str, Any], url: str, params: Mapping[str, str], *, form: bool = False
+) -> tuple[list[tuple[str, str]], bytes]:
+    oauth2 = _oauth2(config)
+    client_id = scope.get("client_id")
+    if not isinstance(client_id, str) or not client_id:
+        raise errors.Unprocessable("the client id is missing", hint="Set setup.client_id of the auth config.")
+    assertion = None
+    if oauth2.client_auth == "private_key_jwt":
+        assertion = messages.client_assertion(
+            client_id=client_id,
+            # The issuer as sole audience where it is known ("audience injection"), else exactly the endpoint (rule O17).
+            audience=render_url(oauth2.issuer, scope) if oauth2.issuer else url,
+            private_key=str(scope.get("private_key") or ""),
+            algorithm=oauth2.assertion_algorithm,
+            jti=ids.random_uuid(),
+            now=int(clock.now().timestamp()),
+            key_id=scope.get("key_id"),
+        )
+    secret = scope.get("client_secret")
+    return messages.token_request(
+        params,
+        client_id=client_id,
+        client_secret=secret if isinstance(secret, str) else None,
+        client_auth=oauth2.client_auth,
+        body_format="form" if form else oauth2.token_body,
+        headers=render_map(oauth2.token_headers, scope),
+        assertion=assertion,
+    )

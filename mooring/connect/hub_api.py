@@ -1,0 +1,274 @@
+"""The JSON side of the Hub (contract §2.12): what the embeddable component calls with its session token."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from mooring import errors
+from mooring.accounts import credentials
+from mooring.accounts import service as accounts
+from mooring.accounts.serving import NOT_FOUND
+from mooring.auth_configs import service as auth_configs
+from mooring.auth_configs.models import AuthConfig
+from mooring.connect import linking, service
+from mooring.connect.models import ConnectSession
+from mooring.connectors.definition import AuthMethod, Connector
+from mooring.connectors.definition import Field as FieldSpec
+from mooring.identity.service import ProjectId
+from mooring.protocol.redact import clean_line
+
+router = APIRouter(prefix="/hub", tags=["Hub"])
+
+
+async def hub_session(request: Request, x_hub_session_token: Annotated[str | None, Header()] = None) -> ConnectSession:
+    """The session whose token came in `x-hub-session-token`. Raises SessionExpired."""
+    async with request.app.state.context.db.read() as tx:
+        return await service.by_token(tx, x_hub_session_token)
+
+
+Session = Annotated[ConnectSession, Depends(hub_session)]
+
+
+class AccountSubmit(BaseModel):
+    """A filled-in form. Old Hubs name the provider instead of the auth config."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    integration_id: str | None = Field(None, max_length=80)
+    provider: str | None = Field(None, max_length=80)
+    credentials: dict[str, Any] = Field(default_factory=dict)
+
+
+class AttemptStart(BaseModel):
+    """The session's token once more, as the Hub sends it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    token: str | None = Field(None, max_length=500)
+
+
+@router.get("/settings")
+async def hub_settings(session: Session) -> dict[str, Any]:
+    """What the Hub needs before it draws anything."""
+    out: dict[str, Any] = {"enabled_features": ["hub_link_account_release"]}
+    if session.account_id is not None:
+        out["existing_account_id"] = session.account_id
+    return out
+
+
+@router.get("/connectors")
+async def hub_connectors(request: Request, session: Session, provider: str | None = None) -> dict[str, Any]:
+    """The connectors to choose from: the default auth config of each, or exactly the session's one."""
+    context = request.app.state.context
+    async with context.db.read() as tx:
+        rows = await service.offered_configs(tx, session, context.registry, provider or None)
+        if session.account_id is not None and not rows:
+            _, own = await accounts.get(tx, ProjectId(session.project_id), session.account_id)
+            rows = [own] if own.active else []
+    return {
+        "integrations": [_integration(request, row) for row in rows if row.connector_key in context.registry],
+        "external_trigger_token": session.external_trigger_token,
+    }
+
+
+def _integration(request: Request, row: AuthConfig) -> dict[str, Any]:
+    context = request.app.state.context
+    connector: Connector = context.registry.get(row.connector_key)
+    return {
+        "active": row.active,
+        "name": connector.title,
+        "provider": connector.key,
+        "type": connector.categories[0],
+        "version": connector.version,
+        "authentication_config_key": row.method_key,
+        "environment": row.environment,
+        "integration_id": row.id,
+        "connector_profile_id": row.id,
+        "logo_url": f"{context.public_url}/logos/{connector.key}.svg",
+    }
+
+
+@router.get("/connectors/{integration_id}")
+async def hub_connector(request: Request, session: Session, integration_id: str) -> dict[str, Any]:
+    """The form of one auth config."""
+    context = request.app.state.context
+    async with context.db.read() as tx:
+        row = await service.config_of(tx, session, context.registry, integration_id)
+        opened = await auth_configs.open_config(tx, context.vault, context.registry, row)
+    method = opened.method
+    config: dict[str, Any] = {
+        "key": opened.connector.key,
+        "name": opened.connector.title,
+        "type": "oauth2" if method.oauth2 else "custom",
+        "configFields": [_field(f) for f in method.fields],
+        "configNotices": _notices(method),
+        "assets": {"icon": f"{context.public_url}/logos/{opened.connector.key}.svg"},
+        "support": {"link": opened.connector.docs, "description": _support(opened.connector, method)},
+    }
+    if method.oauth2:
+        config["grantType"] = method.oauth2.grant
+    if method.external_trigger:
+        config["configFields"].append(
+            {
+                "key": linking.TRIGGER_FIELD,
+                "label": "External Trigger Token",
+                "type": "text",
+                "required": False,
+                "readOnly": True,
+                "secret": False,
+                "placeholder": "",
+                "value": session.external_trigger_token,
+                "description": f"Copy this token into {opened.connector.title}.",
+            }
+        )
+    return {"config": config, "hub_settings": {"configured_webhook_events": {}, "project_settings": {}}}
+
+
+def _field(spec: FieldSpec) -> dict[str, Any]:
+    """A field as the published Hub reads it. `secret` is always said: left out it would count as secret."""
+    out: dict[str, Any] = {
+        "key": spec.key,
+        "label": spec.label,
+        "type": spec.type,
+        "required": spec.required,
+        "readOnly": spec.read_only,
+        "secret": spec.secret,
+        "placeholder": spec.placeholder or "",
+    }
+    if spec.help:
+        out["description"] = spec.help
+    if spec.options:
+        out["options"] = [{"value": value, "label": label} for value, label in spec.options]
+    if spec.default is not None and not spec.secret:
+        out["value"] = spec.default
+    if spec.pattern:
+        out["validation"] = {
+            "type": "html-pattern",
+            "pattern": spec.pattern,
+            "error": spec.pattern_error or f"{spec.label} does not look right.",
+        }
+    return out
+
+
+def _notices(method: AuthMethod) -> list[dict[str, Any]]:
+    if not method.notice:
+        return []
+    return [{"key": "notice", "type": "info", "description": method.notice, "position": "top"}]
+
+
+def _support(connector: Connector, method: AuthMethod) -> str:
+    if method.permissions:
+        return f"{connector.title} needs: {'; '.join(method.permissions)}."
+    return f"How to connect {connector.title}."
+
+
+@router.post("/accounts")
+async def hub_create_account(request: Request, session: Session, body: AccountSubmit) -> dict[str, str]:
+    """Link by a form: test the credentials at the provider, then save. 422 names the cause, nothing is half-written."""
+    config = await _chosen(request, session, body, request.headers.get("x-hub-provider"))
+    account = await linking.link_with_form(
+        request.app.state.context, session, config, body.credentials, account_id=session.account_id
+    )
+    return {"id": account.id, "provider": account.connector_key}
+
+
+@router.get("/accounts/{id}")
+async def hub_account(request: Request, session: Session, id: str) -> dict[str, Any]:
+    """The account that this session may edit, with its secrets masked."""
+    context = request.app.state.context
+    _own_account(session, id)
+    async with context.db.read() as tx:
+        account, config = await accounts.get(tx, ProjectId(session.project_id), id)
+        secrets, _ = await accounts.open_secrets(tx, context.vault, account)
+    connector = context.registry.get(account.connector_key)
+    return {
+        "secureId": account.id,
+        "provider": account.connector_key,
+        "setupInformation": account.setup,
+        "secrets": {key: credentials.redacted(value) for key, value in secrets.fields.items()},
+        "version": connector.version if connector else "",
+        "authConfigKey": config.method_key,
+        "environment": config.environment,
+        "integrationId": session.integration_id or config.id,
+        "status": account.status,
+        "name": account.origin_owner_name,
+    }
+
+
+@router.patch("/accounts/{id}")
+async def hub_update_account(request: Request, session: Session, id: str, body: AccountSubmit) -> dict[str, str]:
+    """Update the credentials of the account. A key that is left out keeps its value; the test runs again."""
+    _own_account(session, id)
+    context = request.app.state.context
+    if body.integration_id is None and body.provider is None:
+        async with context.db.read() as tx:
+            _, config = await accounts.get(tx, ProjectId(session.project_id), id)
+    else:
+        config = await _chosen(request, session, body, None)
+    account = await linking.link_with_form(context, session, config, body.credentials, account_id=id)
+    return {"id": account.id, "provider": account.connector_key}
+
+
+def _own_account(session: ConnectSession, id: str) -> None:
+    """A session can see no account but its own (rule W1); any other id answers like a random one."""
+    if session.account_id != id:
+        raise errors.NotFound(NOT_FOUND)
+
+
+async def _chosen(
+    request: Request, session: ConnectSession, body: AccountSubmit, old_provider: str | None
+) -> AuthConfig:
+    context = request.app.state.context
+    provider = body.provider or old_provider
+    async with context.db.read() as tx:
+        if body.integration_id:
+            return await service.config_of(tx, session, context.registry, body.integration_id)
+        rows = await service.offered_configs(tx, session, context.registry, provider)
+    if provider is None and len(rows) != 1:
+        raise errors.ValidationFailed("Validation failed", errors=["integration_id: Field required"])
+    if not rows:
+        raise errors.NotFound("this session offers no such connector")
+    return rows[0]
+
+
+@router.post("/connection_attempts")
+async def hub_start_attempt(request: Request, session: Session, body: AttemptStart | None = None) -> dict[str, str]:
+    """Begin an OAuth attempt; its id goes into the popup's URL."""
+    context = request.app.state.context
+    async with context.db.begin() as tx:
+        if body and body.token and (await service.by_token(tx, body.token)).id != session.id:
+            raise errors.BadRequest("the token in the body is not the session's")
+        attempt = await service.start_attempt(tx, session)
+    return {"id": attempt.id}
+
+
+@router.get("/connection_attempts/{id}")
+async def hub_attempt(request: Request, session: Session, id: str) -> dict[str, Any]:
+    """How an attempt stands; the Hub polls it."""
+    async with request.app.state.context.db.read() as tx:
+        attempt = await service.get_attempt(tx, session.id, id)
+    status = service.attempt_status(attempt)
+    failed = status == "error"
+    return {
+        "id": attempt.id,
+        "status": status,
+        "account": {"id": attempt.account_id} if attempt.account_id else None,
+        "error": {
+            "code": attempt.error_code,
+            "description": clean_line(attempt.error_description, 1000) if attempt.error_description else None,
+        }
+        if failed
+        else None,
+    }
+
+
+@router.delete("/connection_attempts/{id}", status_code=204)
+async def hub_cancel_attempt(request: Request, session: Session, id: str) -> Response:
+    """Cancel an attempt. A callback that comes later connects nothing."""
+    async with request.app.state.context.db.begin() as tx:
+        attempt = await service.get_attempt(tx, session.id, id, lock=True)
+        service.finish_attempt(attempt, "cancelled")
+    return Response(status_code=204)

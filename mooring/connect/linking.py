@@ -1,0 +1,199 @@
+"""From a filled-in form to a linked account: read the form, get a token where needed, test, and only then save."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from mooring import errors
+from mooring.accounts import credentials, testing, tokens
+from mooring.accounts import service as accounts
+from mooring.accounts.context import Context
+from mooring.accounts.credentials import Secrets, Times
+from mooring.accounts.models import Account
+from mooring.accounts.refresh import client_credentials_params
+from mooring.accounts.service import NewCredential, OwnerInfo
+from mooring.auth_configs import service as auth_configs
+from mooring.auth_configs.models import AuthConfig
+from mooring.auth_configs.service import OpenConfig, field_fault
+from mooring.connect.models import ConnectSession
+from mooring.connectors.definition import AuthMethod, Field
+from mooring.identity.service import ProjectId
+from mooring.kit import clock
+from mooring.kit.http import HttpFailure
+from mooring.protocol.oauth2 import TokenAnswer, TokenNonsense, TokenRefused, missing_scopes
+
+TRIGGER_FIELD = "external-trigger-token"
+MAX_VALUE = 20_000  # characters; a PEM key fits
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A form as read: what is public, what is secret, and what was typed as it came."""
+
+    public: Mapping[str, str]
+    secret: Mapping[str, str] = field(repr=False)
+    typed: Mapping[str, str] = field(repr=False)
+
+
+def read_form(method: AuthMethod, values: Mapping[str, Any], existing: Form | None = None) -> Form:
+    """Check and trim a form. Raises Unprocessable with one line per fault; values never appear in it.
+
+    In edit mode a key that is left out, empty or still redacted keeps its stored value.
+    """
+    known = {f.key: f for f in method.fields}
+    faults = [f"{key[:60]}: this form has no such field" for key in values if key not in known and key != TRIGGER_FIELD]
+    public = dict(existing.public) if existing else {}
+    secret = dict(existing.secret) if existing else {}
+    typed: dict[str, str] = {}
+    for spec in method.fields:
+        raw = values.get(spec.key)
+        if isinstance(raw, bool) or (raw is not None and not isinstance(raw, str | int | float)):
+            faults.append(f"{spec.label}: must be text")
+            continue
+        text = "" if raw is None else str(raw)
+        value = text if "-----BEGIN" in text else text.strip()
+        if not value or credentials.is_redacted(value):
+            continue
+        if fault := _fault(spec, value):
+            faults.append(f"{spec.label}: {fault}")
+            continue
+        typed[spec.key] = value
+        (secret if spec.secret else public)[spec.key] = value
+    for spec in method.fields:
+        stored = secret if spec.secret else public
+        if spec.key not in stored and spec.default is not None:
+            stored[spec.key] = spec.default
+        if spec.required and not stored.get(spec.key) and not any(f.startswith(f"{spec.label}:") for f in faults):
+            faults.append(f"{spec.label}: is required")
+    if faults:
+        raise errors.Unprocessable("; ".join(faults[:5]), code="ValidationError", errors=faults)
+    return Form(
+        {k: v for k, v in public.items() if k in known},
+        {k: v for k, v in secret.items() if k in known},
+        typed,
+    )
+
+
+def _fault(spec: Field, value: str) -> str | None:
+    if len(value) > MAX_VALUE:
+        return f"is longer than {MAX_VALUE} characters"
+    if spec.options and value not in {v for v, _ in spec.options}:
+        return f"must be one of {', '.join(v for v, _ in spec.options)}"
+    if spec.type == "number" and not value.lstrip("-").replace(".", "", 1).isdigit():
+        return "must be a number"
+    return field_fault(spec.pattern, spec.pattern_error, value)
+
+
+async def link_with_form(
+    context: Context, session: ConnectSession, config: AuthConfig, values: Mapping[str, Any], *, account_id: str | None
+) -> Account:
+    """Link by a method that needs no browser: static credentials, or client credentials.
+
+    Raises Unprocessable for a faulty form, CredentialRejected when the provider refuses; then nothing was written.
+    """
+    async with context.db.read() as tx:
+        opened = await auth_configs.open_config(tx, context.vault, context.registry, config)
+        existing = await _existing_form(tx, context, session, config, account_id)
+    form = read_form(opened.method, values, existing)
+    oauth2 = opened.method.oauth2
+    if oauth2 is not None and oauth2.grant == "authorization_code":
+        raise errors.Unprocessable("this auth method needs the provider's consent page", hint="Start an OAuth attempt.")
+    secrets = Secrets(fields=form.secret)
+    answer: TokenAnswer | None = None
+    if oauth2 is not None:
+        scope = {**opened.setup, **form.public, **secrets.scope()}
+        answer = await ask_token(context, opened, scope, client_credentials_params(oauth2, opened), form)
+        secrets = credentials.with_token(secrets, oauth2, answer)
+    new = await tested(context, opened, form, secrets, answer)
+    async with context.db.begin() as tx:
+        return await save(tx, context, session, new, account_id=account_id)
+
+
+async def ask_token(
+    context: Context, opened: OpenConfig, scope: Mapping[str, Any], params: Mapping[str, str], form: Form
+) -> TokenAnswer:
+    """A token request while linking; every failure becomes a CredentialRejected with its cause."""
+    try:
+        return await tokens.request_token(context.http, opened, scope, params)
+    except (TokenRefused, TokenNonsense) as e:
+        raise testing.explain_token_error(e, opened.connector, form.typed) from None
+    except HttpFailure as e:
+        raise testing.explain_failure(e, opened.connector, form.typed) from None
+
+
+async def tested(
+    context: Context, opened: OpenConfig, form: Form, secrets: Secrets, answer: TokenAnswer | None
+) -> NewCredential:
+    """Test a credential at the provider and describe it for saving. Raises CredentialRejected."""
+    oauth2 = opened.method.oauth2
+    scope = {**opened.setup, **form.public, **secrets.scope()}
+    hidden = (*secrets.values(), *(opened.setup.get(f.key, "") for f in opened.method.app_fields if f.secret))
+    identity = await testing.test_credential(
+        context.http,
+        opened.connector,
+        opened.method,
+        scope,
+        typed=form.typed,
+        secrets=tuple(filter(None, hidden)),
+    )
+    times, refreshable = Times(), False
+    granted: tuple[str, ...] | None = None
+    missing: tuple[str, ...] = ()
+    if oauth2 is not None and answer is not None:
+        times = credentials.times_of(oauth2, answer, clock.now())
+        refreshable = oauth2.grant == "client_credentials" or secrets.refresh_token is not None
+        granted = answer.scope
+        missing = missing_scopes(opened.scopes, answer.scope)
+    return NewCredential(
+        config=opened.row,
+        setup=form.public,
+        secrets=secrets,
+        times=times,
+        refreshable=refreshable,
+        granted_scopes=granted,
+        missing_scopes=missing,
+        identity=identity,
+    )
+
+
+async def save(
+    tx: AsyncSession, context: Context, session: ConnectSession, new: NewCredential, *, account_id: str | None
+) -> Account:
+    """Save a tested credential for the session's owner (upsert rule of contract §2.1)."""
+    owner = OwnerInfo(
+        id=session.origin_owner_id,
+        name=session.origin_owner_name,
+        username=session.origin_username,
+        label=session.label,
+        metadata=session.meta,
+        type=session.type,
+    )
+    # The config may have been disabled or deleted while the provider was asked.
+    current = await auth_configs.get(tx, ProjectId(session.project_id), new.config.id)
+    if not current.active:
+        raise errors.Unprocessable("this auth config was disabled meanwhile")
+    return await accounts.link(
+        tx,
+        context.vault,
+        ProjectId(session.project_id),
+        owner,
+        new,
+        account_id=account_id,
+        multiple=session.multiple,
+    )
+
+
+async def _existing_form(
+    tx: AsyncSession, context: Context, session: ConnectSession, config: AuthConfig, account_id: str | None
+) -> Form | None:
+    if account_id is None:
+        return None
+    account, current = await accounts.get(tx, ProjectId(session.project_id), account_id)
+    if current.id != config.id:
+        return None  # another method: nothing that is stored fits its form
+    secrets, _ = await accounts.open_secrets(tx, context.vault, account)
+    return Form(account.setup, secrets.fields, {})

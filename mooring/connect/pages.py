@@ -1,0 +1,117 @@
+"""The browser side of linking: OAuth start, callback, and the page where the popup lands (contract §2.13)."""
+
+from __future__ import annotations
+
+import html
+import json
+
+from fastapi import APIRouter, Request, Response
+from starlette.responses import RedirectResponse
+
+from mooring import errors
+from mooring.accounts.context import Context
+from mooring.connect import oauth, service
+from mooring.kit.web import page
+from mooring.protocol.redact import clean_line
+
+router = APIRouter(include_in_schema=False)
+
+RESERVED = frozenset({"redirect_uri", "token", "connection_attempt_id"})
+COOKIE_SECONDS = oauth.TRANSACTION_SECONDS
+
+
+def _cookie_name(context: Context) -> str:
+    # `__Host-` needs Secure, which plain http on a developer's machine can't have.
+    return "__Host-mooring-connect" if context.public_url.startswith("https://") else "mooring-connect"
+
+
+@router.get("/connect/oauth2/{integration_id}")
+async def start_oauth(request: Request, integration_id: str) -> Response:
+    """Send the browser to the provider. The query holds form values: it is never logged."""
+    context: Context = request.app.state.context
+    query = request.query_params
+    started = await oauth.start(
+        context,
+        session_token=query.get("token", ""),
+        integration_id=integration_id,
+        attempt_id=query.get("connection_attempt_id") or None,
+        return_url=query.get("redirect_uri") or None,
+        values={k: v for k, v in query.items() if k not in RESERVED},
+        browser=request.cookies.get(_cookie_name(context)),
+    )
+    response = RedirectResponse(started.url, status_code=302)
+    response.set_cookie(
+        _cookie_name(context),
+        started.browser,
+        max_age=COOKIE_SECONDS,
+        path="/",
+        secure=context.public_url.startswith("https://"),
+        httponly=True,
+        samesite="lax",  # the callback is a top-level navigation from the provider's site
+    )
+    return response
+
+
+@router.get("/connect/oauth2/{connector_key}/callback")
+async def oauth_callback(request: Request, connector_key: str) -> Response:
+    """Take the provider's answer, link the account, and land on the return URL."""
+    context: Context = request.app.state.context
+    repeated = {k for k in request.query_params if len(request.query_params.getlist(k)) > 1}
+    if repeated & {"state", "code", "error", "iss"}:  # RFC 6749 §3.1: parameters must not be repeated
+        raise errors.BadRequest("the callback repeats a parameter", code="OAuthCallbackError")
+    landed = await oauth.finish(
+        context,
+        connector_key=connector_key,
+        params=dict(request.query_params),
+        browser=request.cookies.get(_cookie_name(context)),
+    )
+    return RedirectResponse(landed.url, status_code=302)
+
+
+@router.get("/embedded/accounts/callback")
+async def landing(request: Request) -> Response:
+    """Tell the page that opened the popup how it ended, in the three ways that Hubs of all ages listen for."""
+    query = request.query_params
+    ok = query.get("status") == "authenticated" and bool(query.get("account_id"))
+    if ok:
+        message: dict[str, object] = {
+            "type": "AccountConnected",
+            "account": {"id": query["account_id"][:80], "provider": query.get("provider", "")[:80]},
+        }
+        text = "<h1>Connected</h1><p>The account is linked. You can close this window.</p>"
+    else:
+        error = clean_line(query.get("error", "error"), 100)
+        description = clean_line(query.get("error_description", ""), 600)
+        message = {"type": "CloseOAuth2", "error": error, "errorDescription": description}
+        detail = html.escape(description or error)
+        text = f"<h1>Not connected</h1><p>{detail}</p><p>You can close this window and try again.</p>"
+    # `<` is escaped so that no text can end the script element.
+    payload = json.dumps(message).replace("<", "\\u003c")
+    script = (
+        f"const m={payload};"
+        "try{new BroadcastChannel('oauth_channel').postMessage(m)}catch(e){}"
+        "try{localStorage.setItem('oauth_result',JSON.stringify(m))}catch(e){}"
+        "try{if(window.opener)window.opener.postMessage(m,location.origin)}catch(e){}"
+        "setTimeout(()=>window.close(),600)"
+    )
+    return page("Connected" if ok else "Not connected", text, script=script)
+
+
+@router.get("/embedded/integrations")
+async def auth_link(request: Request, token: str = "") -> Response:
+    """The page behind `auth_link_url`: says which connection is asked for, and by whom the link stays good."""
+    context: Context = request.app.state.context
+    async with context.db.read() as tx:
+        session = await service.by_token(tx, token)
+        configs = await service.offered_configs(tx, session, context.registry)
+    names = [c.title for row in configs if (c := context.registry.get(row.connector_key))]
+    if not names:
+        raise errors.NotFound(
+            "nothing can be connected with this link", hint="Ask whoever sent it to enable the connector."
+        )
+    return page("Connect", _link_body(context, session.origin_owner_name, names, token, [c.id for c in configs]))
+
+
+def _link_body(context: Context, owner: str, names: list[str], token: str, ids: list[str]) -> str:
+    rows = "".join(f"<li>{html.escape(name)}</li>" for name in names)
+    return f"<h1>Connect for {html.escape(owner)}</h1><p>This link can connect:</p><ul>{rows}</ul>"

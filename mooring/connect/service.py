@@ -1,0 +1,242 @@
+"""Rules and queries for connect sessions and connection attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from mooring import errors
+from mooring.accounts import service as accounts
+from mooring.auth_configs import service as auth_configs
+from mooring.auth_configs.models import AuthConfig
+from mooring.connect.models import ConnectionAttempt, ConnectSession
+from mooring.connectors.registry import Registry
+from mooring.identity.service import ProjectId
+from mooring.kit import clock, ids
+
+DEFAULT_SECONDS: Final = 1800
+MAX_SECONDS: Final = 30 * 86400  # a link that is mailed; the reference product's dashboard makes such ones
+ATTEMPT_SECONDS: Final = 600
+
+CATEGORIES: Final = (
+    "ats", "hris", "hris-legacy", "crm", "iam", "marketing", "lms", "stackone", "documents", "ticketing",
+    "screening", "messaging", "accounting", "scheduling", "developer_tools", "storage", "ai", "other",
+)  # fmt: skip
+_SPELLINGS: Final = {"hrislegacy": "hris-legacy", "hris_legacy": "hris-legacy"}
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRequest:
+    """What a caller asks of a new session (contract §2.1)."""
+
+    origin_owner_id: str
+    origin_owner_name: str
+    origin_username: str | None = None
+    provider: str | None = None
+    integration_id: str | None = None
+    account_id: str | None = None
+    categories: Sequence[str] | None = None
+    expires_in: float | None = None
+    metadata: Mapping[str, Any] | None = None
+    multiple: bool = False
+    label: str | None = None
+    type: str | None = None
+
+
+def category(name: str) -> str:
+    """The category in the spelling that we emit; old names are accepted (contract §3.6 C6). Raises ValidationFailed."""
+    lower = name.lower()
+    found = _SPELLINGS.get(lower, lower)
+    if found not in CATEGORIES:
+        raise errors.ValidationFailed(
+            f"unknown category {name[:40]!r}", errors=[f"categories: known are {', '.join(CATEGORIES)}"]
+        )
+    return found
+
+
+async def create(
+    tx: AsyncSession, registry: Registry, project: ProjectId, ask: SessionRequest
+) -> tuple[ConnectSession, str]:
+    """Create a session; returns it with its token, which is not kept.
+
+    Raises NotFound for an unknown account, provider or config of this project, Unprocessable for a disabled one.
+    """
+    now = clock.now()
+    seconds = DEFAULT_SECONDS if ask.expires_in is None else ask.expires_in
+    if not 1 <= seconds <= MAX_SECONDS:
+        raise errors.ValidationFailed(
+            "Validation failed", errors=[f"expires_in: must be from 1 to {MAX_SECONDS} seconds"]
+        )
+    provider, integration_id = ask.provider, ask.integration_id
+    if ask.account_id is not None:
+        account, config = await accounts.get(tx, project, ask.account_id)
+        if provider is not None and provider != account.connector_key:
+            raise errors.Unprocessable(
+                f"the account belongs to {account.connector_key!r}, not to {provider!r}",
+                hint="Leave provider out when account_id is given.",
+            )
+        provider = account.connector_key
+        integration_id = integration_id or config.id
+    if integration_id is not None:
+        config = await auth_configs.get(tx, project, integration_id)
+        if provider is not None and config.connector_key != provider:
+            raise errors.Unprocessable(f"the auth config belongs to {config.connector_key!r}, not to {provider!r}")
+        if not config.active:
+            raise errors.Unprocessable("this auth config is disabled", hint="Enable it, or choose another one.")
+        provider = config.connector_key
+    elif provider is not None:
+        await _require_configured(tx, registry, project, provider)
+    token = ids.secret_token()
+    row = ConnectSession(
+        project_id=project,
+        token_hash=ids.digest(token),
+        origin_owner_id=ask.origin_owner_id,
+        origin_owner_name=ask.origin_owner_name,
+        origin_username=ask.origin_username,
+        provider=provider,
+        integration_id=integration_id,
+        account_id=ask.account_id,
+        categories=[category(c) for c in ask.categories] if ask.categories else None,
+        label=ask.label,
+        meta=dict(ask.metadata) if ask.metadata is not None else None,
+        multiple=ask.multiple and ask.account_id is None,
+        type=ask.type or "production",
+        external_trigger_token=ids.random_uuid(),
+        created_at=now,
+        expires_at=now + timedelta(seconds=seconds),
+    )
+    tx.add(row)
+    await tx.flush()
+    return row, token
+
+
+async def _require_configured(tx: AsyncSession, registry: Registry, project: ProjectId, provider: str) -> None:
+    config = await auth_configs.default_for(tx, project, provider)
+    if config is None:
+        known = registry.get(provider) is not None
+        raise errors.NotFound(
+            f"the connector {provider[:80]!r} is not configured in this project"
+            if known
+            else f"there is no connector {provider[:80]!r}",
+            hint="Create an auth config for it first: POST /auth_configs.",
+        )
+    if not config.active:
+        raise errors.Unprocessable(
+            f"the default auth config of {provider!r} is disabled", hint="Enable it, or pass integration_id."
+        )
+
+
+async def by_token(tx: AsyncSession, token: str | None) -> ConnectSession:
+    """The live session of a token. Raises SessionExpired, the same for unknown and expired tokens."""
+    if token and len(token) <= 200:
+        row = await tx.scalar(select(ConnectSession).where(ConnectSession.token_hash == ids.digest(token)))
+        if row is not None and row.expires_at > clock.now():
+            return row
+    raise errors.SessionExpired("the connect session is unknown or has expired")
+
+
+async def latest_attempt(tx: AsyncSession, session: ConnectSession) -> ConnectionAttempt | None:
+    """The newest attempt of a session, or None."""
+    return await tx.scalar(
+        select(ConnectionAttempt)
+        .where(ConnectionAttempt.session_id == session.id)
+        .order_by(ConnectionAttempt.created_at.desc(), ConnectionAttempt.id.desc())
+        .limit(1)
+    )
+
+
+def attempt_status(attempt: ConnectionAttempt) -> str:
+    """The status as seen now: a pending attempt whose time is over has expired, whether or not anybody wrote that."""
+    if attempt.status == "pending" and attempt.expires_at <= clock.now():
+        return "expired"
+    return attempt.status
+
+
+async def start_attempt(tx: AsyncSession, session: ConnectSession) -> ConnectionAttempt:
+    """Begin an attempt. It stays answerable for ten minutes."""
+    now = clock.now()
+    attempt = ConnectionAttempt(
+        id=ids.random_uuid(),
+        session_id=session.id,
+        status="pending",
+        created_at=now,
+        updated_at=now,
+        expires_at=now + timedelta(seconds=ATTEMPT_SECONDS),
+    )
+    tx.add(attempt)
+    await tx.flush()
+    return attempt
+
+
+async def get_attempt(tx: AsyncSession, session_id: int, id: str, *, lock: bool = False) -> ConnectionAttempt:
+    """An attempt of this session. Raises NotFound."""
+    query = select(ConnectionAttempt).where(ConnectionAttempt.id == id, ConnectionAttempt.session_id == session_id)
+    row = await tx.scalar(query.with_for_update() if lock else query)
+    if row is None:
+        raise errors.NotFound("no such connection attempt")
+    return row
+
+
+def finish_attempt(
+    attempt: ConnectionAttempt,
+    status: str,
+    *,
+    account_id: str | None = None,
+    code: str | None = None,
+    description: str | None = None,
+) -> bool:
+    """Move a pending attempt to its end. A terminal state never changes; returns whether this one did."""
+    if attempt_status(attempt) != "pending":
+        return False
+    attempt.status = status
+    attempt.account_id = account_id
+    attempt.error_code = code[:100] if code else None
+    attempt.error_description = description[:1000] if description else None
+    attempt.updated_at = clock.now()
+    return True
+
+
+async def offered_configs(
+    tx: AsyncSession, session: ConnectSession, registry: Registry, provider: str | None = None
+) -> list[AuthConfig]:
+    """The auth configs that the Hub shows in this session: active, at most one per connector.
+
+    The session's integration first (contract §3.6 C5), else the default of each connector, narrowed by the session's
+    provider and categories.
+    """
+    project = ProjectId(session.project_id)
+    if session.integration_id is not None:
+        config = await auth_configs.get(tx, project, session.integration_id)
+        return [config] if config.active and provider in {None, config.connector_key} else []
+    rows, _ = await auth_configs.search(
+        tx, project, connector_key=provider or session.provider, active=True, only_default=True
+    )
+    wanted = set(session.categories or ())
+    out = []
+    for row in rows:
+        connector = registry.get(row.connector_key)
+        if connector is None or row.method_key not in connector.auth:
+            continue
+        if session.provider is not None and row.connector_key != session.provider:
+            continue
+        if wanted and not wanted & set(connector.categories):
+            continue
+        out.append(row)
+    return out
+
+
+async def config_of(tx: AsyncSession, session: ConnectSession, registry: Registry, integration_id: str) -> AuthConfig:
+    """An auth config that this session may use. Raises NotFound for any other, so a token can't wander."""
+    if session.account_id is not None:
+        _, own = await accounts.get(tx, ProjectId(session.project_id), session.account_id)
+        if own.id == integration_id and own.active:
+            return own
+    for row in await offered_configs(tx, session, registry):
+        if row.id == integration_id:
+            return row
+    raise errors.NotFound("this session offers no such auth config")

@@ -1,0 +1,172 @@
+"""`POST /unified/proxy`: the call as one JSON request and one JSON answer (contract §2.6)."""
+
+from __future__ import annotations
+
+import base64
+import time
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+import orjson
+from fastapi import APIRouter, Depends, Header, Request
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from mooring import errors
+from mooring.accounts.context import Context
+from mooring.identity.api import caller_with
+from mooring.identity.service import Caller
+from mooring.kit import clock, ids
+from mooring.kit.http import HttpFailure
+from mooring.kit.web import Json
+from mooring.logs.writer import Entry
+from mooring.protocol.headers import inbound
+from mooring.protocol.redact import redact_json
+from mooring.proxy import service
+from mooring.proxy.service import Answer, Call
+
+router = APIRouter(tags=["Proxy"])
+
+AnyReader = Annotated[Caller, Depends(caller_with("unified:read"))]
+
+MAX_ANSWER = 32 << 20  # bytes; larger answers go through /proxy, which streams
+METHODS = ("get", "post", "put", "patch", "delete", "head", "options")
+
+
+class ProxyRequest(BaseModel):
+    """One call. `path` is appended to the connector's base URL; `url` replaces it within the same host."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    url: str | None = Field(None, max_length=8000)
+    method: str | None = "get"
+    path: str | None = Field(None, max_length=8000)
+    headers: dict[str, Any] | None = None
+    body: Any = None
+
+    @field_validator("method")
+    @classmethod
+    def _method(cls, value: str | None) -> str:
+        lower = (value or "get").lower()
+        if lower not in METHODS:
+            raise ValueError(f"must be one of {', '.join(METHODS)}")
+        return lower
+
+
+class ProxyAnswer(BaseModel):
+    """The provider's answer: its status, headers and decoded body."""
+
+    status: int
+    headers: dict[str, str]
+    data: Any = None
+    provider_errors: list[dict[str, Any]] | None = None
+
+
+@router.post("/unified/proxy", response_model=ProxyAnswer)
+async def proxy(
+    request: Request,
+    caller: AnyReader,
+    body: ProxyRequest,
+    x_account_id: Annotated[str | None, Header()] = None,
+) -> Json:
+    """Call the provider through an account. The provider's own status is in `status`; ours is 200 once it answered."""
+    context: Context = request.app.state.context
+    method = (body.method or "get").upper()
+    entry = Entry(
+        id=request.scope.get("mooring.request_id") or ids.time_uuid(),
+        category="unified",
+        project_id=caller.project_id,
+        method=method,
+        path=body.path or "",
+        started_at=clock.now(),
+        service="proxy",
+        source_id=caller.key_id,
+        source_ip=request.client.host if request.client else None,
+    )
+    entry.path = entry.path.partition("?")[0]
+    begun = time.perf_counter()
+    status, code = 500, "InternalError"
+    try:
+        if method not in service.SAFE_METHODS:
+            caller.require("unified:write")
+        if not x_account_id:
+            raise errors.BadRequest("the header x-account-id is missing", hint="Send the id of a linked account in it.")
+        answer = await service.call(context, caller.project_id, x_account_id, _ask(method, body), entry)
+        out = await _envelope(answer)
+        status, code = out["status"], ""
+        return Json(out)
+    except errors.MooringError as e:
+        status, code = e.status, e.error_code
+        raise
+    finally:
+        request.scope["mooring.logged"] = True
+        context.logs.add(entry.finish(status, (time.perf_counter() - begun) * 1000, error_code=code or None))
+
+
+def _ask(method: str, body: ProxyRequest) -> Call:
+    path, _, query = (body.path or "").partition("?")
+    headers = [(k, str(v)) for k, v in (body.headers or {}).items() if v is not None]
+    names = {k.lower(): v for k, v in headers}
+    payload: bytes | None = None
+    content = body.body
+    if content is not None and not (method in {"GET", "HEAD"} and content in ({}, "")):
+        if isinstance(content, str):
+            payload = content.encode()
+        elif names.get("content-type", "").startswith("application/x-www-form-urlencoded") and isinstance(
+            content, dict
+        ):
+            payload = urlencode(content, doseq=True).encode()
+        else:
+            payload = orjson.dumps(content)
+        if "content-type" not in names:
+            kind = "text/plain; charset=utf-8" if isinstance(content, str) else "application/json"
+            headers.append(("content-type", kind))
+    if "accept" not in names:
+        headers.append(("accept", "application/json"))
+    headers = [(k, v) for k, v in headers if k.lower() != "accept-encoding"]  # the body is decoded here
+    return Call(method=method, path=path, query=query, headers=headers, body=payload, url=body.url or None)
+
+
+async def _envelope(answer: Answer) -> dict[str, Any]:
+    raw = bytearray()
+    try:
+        async for chunk in answer.response.chunks():
+            raw += answer.scanner.mask(chunk) if answer.scanner else chunk
+            if len(raw) > MAX_ANSWER:
+                await answer.response.aclose()
+                raise errors.ProviderError(
+                    f"the answer of {answer.connector_title} is larger than {MAX_ANSWER >> 20} MiB",
+                    code="AnswerTooLargeError",
+                    hint="Use /proxy/…, which streams.",
+                )
+    except HttpFailure as e:
+        raise service.refusal(answer.connector_title, e) from None
+    if answer.scanner:
+        raw += answer.scanner.flush()
+    headers: dict[str, str] = {}
+    for name, value in inbound(answer.response.headers):
+        if answer.scanner:
+            value = (answer.scanner.mask(value.encode()) + answer.scanner.flush()).decode()
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    data = _decode(bytes(raw), headers.get("content-type", ""))
+    status = answer.response.status
+    out: dict[str, Any] = {"status": status, "headers": headers, "data": data}
+    if status >= 400:
+        shown = redact_json(data) if isinstance(data, dict | list) else data
+        out["provider_errors"] = [{"status": status, "url": answer.url, "raw": shown, "headers": headers}]
+    return out
+
+
+def _decode(raw: bytes, content_type: str) -> Any:
+    """JSON as JSON, text as text, anything else as base64 text."""
+    if not raw:
+        return None
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind.endswith(("/json", "+json")) or raw[:1] in b"{[":
+        try:
+            return orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            pass
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return base64.b64encode(raw).decode()

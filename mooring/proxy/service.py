@@ -1,0 +1,184 @@
+"""One call through one account: status, fresh credential, injection, the answer, and one replay after a 401."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+from urllib.parse import quote
+
+from mooring import errors
+from mooring.accounts.context import Context
+from mooring.accounts.serving import Serving
+from mooring.connectors.apply import Injection, default_headers, inject
+from mooring.identity.service import ProjectId
+from mooring.kit import clock
+from mooring.kit.http import HttpFailure, OutboundRequest, StreamedResponse
+from mooring.logs.writer import Entry
+from mooring.protocol.headers import outbound
+from mooring.protocol.redact import SecretScanner, redact_url
+from mooring.protocol.urls import join_path, origin_of
+
+FIRST_BYTE_SECONDS: Final = 60.0
+IDLE_SECONDS: Final = 30.0
+MASK_MINIMUM: Final = 8  # characters; masking shorter secrets would spoil innocent text
+REFRESH_PAUSE: Final = 60.0  # after a refresh that did not cure a 401
+
+FORBIDDEN_METHODS: Final = frozenset({"TRACE", "CONNECT", "TRACK"})
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What the caller wants: method, raw path under the base URL, raw query, headers, body.
+
+    A body that is `bytes` can be sent again after a 401; a stream can't. `url` replaces the base URL, within its origin.
+    """
+
+    method: str
+    path: str
+    query: str
+    headers: Sequence[tuple[str, str]]
+    body: bytes | AsyncIterable[bytes] | None = field(default=None, repr=False)
+    url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The provider's answer, and the scanner that masks an echoed credential in it (rule P8)."""
+
+    response: StreamedResponse
+    scanner: SecretScanner | None
+    url: str  # redacted
+    connector_title: str
+
+
+class UncuredAccounts:
+    """Accounts whose 401 a refresh did not cure: another refresh would only spend tokens. Per process, bounded."""
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}
+
+    def blocked(self, account_id: str) -> bool:
+        """Whether a refresh was tried in vain a moment ago."""
+        until = self._until.get(account_id)
+        return until is not None and until > time.monotonic()
+
+    def note(self, account_id: str) -> None:
+        """Remember that a refresh did not help."""
+        if len(self._until) > 10_000:
+            self._until.clear()
+        self._until[account_id] = time.monotonic() + REFRESH_PAUSE
+
+
+_uncured = UncuredAccounts()
+
+
+async def call(context: Context, project: ProjectId, account_id: str, ask: Call, entry: Entry) -> Answer:
+    """Make the call. Fills the log entry as it goes.
+
+    Raises NotFound, AccountInactive, AccountExpiredCredentials before anything is sent; BadRequest for a path that leaves
+    the base URL; ProviderError, EgressBlocked and RequestTooSlow when the provider can't be reached.
+    """
+    if ask.method in FORBIDDEN_METHODS:
+        raise errors.MethodNotAllowed(f"{ask.method} is not passed on")
+    serving = await context.accounts.get(project, account_id)
+    entry.account_id, entry.provider = serving.id, serving.connector.key
+    entry.origin_owner_id = serving.origin_owner_id
+    serving.require_serving()
+    serving = await context.refresher.fresh(serving)
+    answer = await _send(context, serving, ask, entry)
+    if answer.response.status != 401 or serving.method.oauth2 is None:
+        return answer
+    renewed = await _after_unauthorized(context, serving)
+    if renewed is None or not (ask.body is None or isinstance(ask.body, bytes)):
+        return answer
+    await answer.response.aclose()
+    again = await _send(context, renewed, ask, entry)
+    if again.response.status == 401:
+        _uncured.note(serving.id)
+    return again
+
+
+async def _after_unauthorized(context: Context, serving: Serving) -> Serving | None:
+    """The account with another token than the one that was refused, or None when there is none to be had (rule R4)."""
+    context.accounts.forget(serving.id)
+    current = await context.accounts.get(serving.project_id, serving.id)
+    if current.generation != serving.generation:
+        return current  # somebody renewed it meanwhile: use that, renew nothing
+    if not serving.refreshable or _uncured.blocked(serving.id):
+        return None
+    if current.retry_at is not None and current.retry_at > clock.now():
+        return None
+    outcome = await context.refresher.refresh(current)
+    if outcome.result not in {"refreshed", "unchanged"}:
+        return None
+    return await context.accounts.get(serving.project_id, serving.id)
+
+
+async def _send(context: Context, serving: Serving, ask: Call, entry: Entry) -> Answer:
+    secrets, scope = serving.open(context.vault)
+    injection = inject(serving.method, scope)
+    url = target_url(injection, ask)
+    entry.url = redact_url(url)
+    headers = outbound(_with_defaults(serving, scope, ask.headers), injection.headers)
+    started = time.perf_counter()
+    step = {"method": ask.method, "url": entry.url}
+    entry.steps.append(step)
+    try:
+        response = await context.http.stream(
+            OutboundRequest(ask.method, url, headers, ask.body), first_byte=FIRST_BYTE_SECONDS, idle=IDLE_SECONDS
+        )
+    except HttpFailure as e:
+        step["error"] = e.kind
+        raise refusal(serving.connector.title, e) from None
+    finally:
+        step["duration_ms"] = round((time.perf_counter() - started) * 1000, 3)  # type: ignore[assignment]
+    step["status"] = response.status  # type: ignore[assignment]
+    scanner = None
+    if not serving.connector.echo_allowed:
+        scanner = SecretScanner(v for v in secrets.values() if len(v) >= MASK_MINIMUM)
+    return Answer(response, scanner, entry.url, serving.connector.title)
+
+
+def _with_defaults(
+    serving: Serving, scope: dict[str, object], headers: Sequence[tuple[str, str]]
+) -> list[tuple[str, str]]:
+    defaults = default_headers(serving.connector, scope) if serving.connector.headers else []
+    if not defaults:
+        return list(headers)
+    given = {name.lower() for name, value in headers if (name.lower(), value) != ("accept", "*/*")}
+    kept = [(n, v) for n, v in headers if n.lower() in given]
+    return kept + [(name, value) for name, value in defaults if name.lower() not in given]
+
+
+def target_url(injection: Injection, ask: Call) -> str:
+    """Base URL, path and query as one URL that can't leave the base (rule P1). An injected parameter can't be doubled."""
+    base = injection.base_url
+    if ask.url is not None:
+        given, _, query = ask.url.partition("?")
+        if origin_of(given) != origin_of(base):
+            raise errors.BadRequest(
+                "url must be on the account's own host: its credential is sent nowhere else",
+                code="InvalidUrlError",
+                hint="Leave url out and give only the path.",
+            )
+        base = given
+        if query:
+            ask = replace(ask, query="&".join(filter(None, [query, ask.query])))
+    query = ask.query
+    if injection.query:
+        names = {quote(name, safe="") for name, _ in injection.query}
+        kept = [part for part in query.split("&") if part and part.partition("=")[0] not in names]
+        query = "&".join([*kept, *(f"{quote(n, safe='')}={quote(v, safe='')}" for n, v in injection.query)])
+    return join_path(base, ask.path, query)
+
+
+def refusal(title: str, e: HttpFailure) -> errors.MooringError:
+    """The refusal for a call that got no answer."""
+    if e.kind == "timeout":
+        return errors.RequestTooSlow(f"{title} did not answer in time: {e}")
+    if e.kind == "blocked":
+        return errors.EgressBlocked(f"{title}: {e}")
+    return errors.ProviderError(f"{title} could not be reached: {e}", extra={"cause": e.kind})
