@@ -1,0 +1,1 @@
+"""Contract tests: official clients against a running hub."""

@@ -1,0 +1,41 @@
+"""Free ports on loopback."""
+
+import random
+import socket
+
+HOST = "127.0.0.1"
+
+# Below the range that Linux takes for outgoing connections, so that none of those takes a port we just chose.
+_LOWEST, _HIGHEST = 20000, 32000
+_given: set[int] = set()
+
+
+def _is_free(port: int) -> bool:
+    if port in _given:
+        return False
+    with socket.socket() as probe:
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def _free_run(length: int) -> int:
+    for _ in range(500):
+        first = random.randint(_LOWEST, _HIGHEST)
+        ports = range(first, first + length)
+        if all(_is_free(port) for port in ports):
+            _given.update(ports)
+            return first
+    raise RuntimeError(f"no {length} free ports in a row between {_LOWEST} and {_HIGHEST} on {HOST}")
+
+
+def free_port() -> int:
+    """Choose a free port; the same one is never chosen twice in this process."""
+    return _free_run(1)
+
+
+def free_port_pair() -> int:
+    """Choose a free port whose successor is free too, and return the lower one."""
+    return _free_run(2)
