@@ -1,0 +1,27 @@
+"""The command `mooring`."""
+
+from __future__ import annotations
+
+import sys
+
+from mooring.errors import ConfigurationError, MooringError
+
+
+def main() -> None:
+    """Run the command line. A refusal is one line on standard error and exit code 2, never a traceback."""
+    from mooring.cli import app
+
+    try:
+        app(prog_name="mooring")
+    except ConfigurationError as e:
+        print(f"mooring: {e}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    except MooringError as e:
+        hint = f" {e.error_hint}" if e.error_hint else ""
+        details = "".join(f"\n  - {line}" for line in e.errors)
+        print(f"mooring: {e.message}.{hint}{details}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

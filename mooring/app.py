@@ -1,0 +1,216 @@
+"""Build the ASGI application: the edge in front, the proxy's hot path beside the framework, one error renderer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, MutableMapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.requests import Request
+
+from mooring import __version__, errors
+from mooring.accounts import api as accounts_api
+from mooring.accounts.context import Context
+from mooring.auth_configs import api as auth_configs_api
+from mooring.connect import api as connect_api
+from mooring.connect import hub_api, pages
+from mooring.connectors import api as connectors_api
+from mooring.kit import clock, ids
+from mooring.kit.web import (
+    DEFAULT_POLICY,
+    SAFE_HEADERS,
+    Json,
+    Receive,
+    Scope,
+    Send,
+    install_error_handlers,
+    limit_body,
+    send_error,
+    unexpected,
+)
+from mooring.logs import api as logs_api
+from mooring.logs.writer import Entry
+from mooring.proxy import api as proxy_api
+from mooring.proxy import handler as proxy_handler
+from mooring.runtime import close_context, open_context
+from mooring.settings import Settings
+
+HUB_METHODS = b"GET, POST, PATCH, DELETE, OPTIONS"
+HUB_HEADERS = b"Content-Type, x-hub-session-token, x-hub-version, x-hub-provider"
+UNIFIED_LIMIT = 20 << 20  # bytes; the JSON envelope of /unified/proxy may carry a file
+
+
+def create_app(settings: Settings, *, public_url: str) -> Edge:
+    """Build the application of one process. Everything that needs a loop opens when the server starts it."""
+    api = FastAPI(
+        title="Mooring",
+        version=__version__,
+        description="The open, self-hosted integration hub.",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+    )
+    install_error_handlers(api)
+    for module in (
+        connect_api,
+        hub_api,
+        pages,
+        auth_configs_api,
+        accounts_api,
+        connectors_api,
+        proxy_api,
+        logs_api,
+    ):
+        api.include_router(module.router)
+    _add_health(api)
+    return Edge(api, settings, public_url)
+
+
+def _add_health(api: FastAPI) -> None:
+    @api.get("/livez", tags=["Health"])
+    async def livez() -> dict[str, str]:
+        """The process runs. Depends on nothing."""
+        return {"status": "ok"}
+
+    @api.get("/readyz", tags=["Health"])
+    async def readyz(request: Request) -> Json:
+        """The process serves: its database answers."""
+        context: Context = request.app.state.context
+        try:
+            async with context.db.read() as tx:
+                await tx.execute(text("SELECT 1"))
+        except (SQLAlchemyError, OSError):
+            raise errors.Unavailable("the database does not answer") from None
+        return Json({"status": "ready", "version": __version__})
+
+
+class Edge:
+    """What every request meets first: health of the process, request id, CORS of the Hub, safe headers, the hot path."""
+
+    def __init__(self, api: FastAPI, settings: Settings, public_url: str) -> None:
+        self.api = api
+        self._settings = settings
+        self.public_url = public_url
+        self._context: Context | None = None
+        self._https = public_url.startswith("https://")
+        self._origins = frozenset(settings.allowed_origins)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Context]:
+        """Open the parts of the process and close them again. Refreshes that run are finished first."""
+        context = await open_context(self._settings, public_url=self.public_url)
+        self._context = self.api.state.context = context
+        try:
+            yield context
+        finally:
+            self._context = None
+            await close_context(context)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        path: str = scope["path"]
+        context = self._context
+        if context is None:
+            await send_error(send, errors.Unavailable("this process is starting or stopping"), None)
+        elif proxy_handler.matches(path):
+            await proxy_handler.handle(context, scope, receive, send)
+        else:
+            await self._manage(context, scope, receive, send)
+
+    async def _manage(self, context: Context, scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
+        request_id = ids.time_uuid()
+        scope["mooring.request_id"] = request_id
+        extra = self._extra_headers(scope, path, request_id)
+        if path.startswith("/hub/") and scope["method"] == "OPTIONS":
+            await send({"type": "http.response.start", "status": 204, "headers": [*extra, (b"content-length", b"0")]})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        status = 500
+        begun = False
+
+        async def reply(message: MutableMapping[str, Any]) -> None:
+            nonlocal status, begun
+            if message["type"] == "http.response.start":
+                status, begun = message["status"], True
+                given = {name for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *((n, v) for n, v in extra if n not in given)]
+            await send(message)
+
+        started, clock_started = time.perf_counter(), clock.now()
+        limit = UNIFIED_LIMIT if path == "/unified/proxy" else None
+        try:
+            await self.api(scope, limit_body(receive, limit) if limit else limit_body(receive), reply)
+        except errors.MooringError as e:
+            if begun:
+                raise
+            await send_error(reply, e, request_id)
+        except Exception as e:
+            error = unexpected(request_id, e)
+            if begun:
+                raise
+            await send_error(reply, error, request_id)
+        finally:
+            caller = scope.get("mooring.caller")
+            if caller is not None and not scope.get("mooring.logged") and not path.startswith("/requests/"):
+                entry = Entry(
+                    id=request_id,
+                    category="platform",
+                    project_id=caller.project_id,
+                    method=scope["method"],
+                    path=path,
+                    started_at=clock_started,
+                    service="platform",
+                    resource=path.split("/")[1][:80],
+                    source_id=caller.key_id,
+                    source_ip=scope["client"][0] if scope.get("client") else None,
+                )
+                duration = (time.perf_counter() - started) * 1000
+                context.logs.add(entry.finish(status, duration, error_code=scope.get("mooring.error_code")))
+
+    def _extra_headers(self, scope: Scope, path: str, request_id: str) -> list[tuple[bytes, bytes]]:
+        extra = [*SAFE_HEADERS, DEFAULT_POLICY, (b"x-request-id", request_id.encode())]
+        if self._https:
+            extra.append((b"strict-transport-security", b"max-age=31536000"))
+        if path.startswith("/hub/"):
+            extra += self._cors(scope)
+        return extra
+
+    def _cors(self, scope: Scope) -> list[tuple[bytes, bytes]]:
+        """The Hub's calls carry a token header and no cookie: any origin, until origins are registered (contract §10)."""
+        allowed = b"*"
+        out = []
+        if self._origins:
+            origin = next((v for n, v in scope["headers"] if n == b"origin"), b"")
+            out.append((b"vary", b"Origin"))
+            own = origin.decode("latin-1").lower()
+            if own not in self._origins and own != self.public_url:
+                return out
+            allowed = origin
+        out += [
+            (b"access-control-allow-origin", allowed),
+            (b"access-control-allow-methods", HUB_METHODS),
+            (b"access-control-allow-headers", HUB_HEADERS),
+            (b"access-control-max-age", b"600"),
+        ]
+        return out
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            async with self.running():
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+        except errors.ConfigurationError as e:
+            await send({"type": "lifespan.startup.failed", "message": str(e)})
+            raise
+        await send({"type": "lifespan.shutdown.complete"})

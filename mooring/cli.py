@@ -1,0 +1,295 @@
+"""Every command once; `docs/cli.md` is generated from it. Imports that cost time happen inside the commands."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from mooring import __version__, errors, settings
+from mooring.settings import Settings
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    name="mooring",
+    help="Mooring, the self-hosted integration hub.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+connectors_app = typer.Typer(help="Look at the catalogue and check connector files.", no_args_is_help=True)
+keys_app = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
+projects_app = typer.Typer(help="Create and list projects.", no_args_is_help=True)
+app.add_typer(connectors_app, name="connectors")
+app.add_typer(keys_app, name="api-key")
+app.add_typer(projects_app, name="project")
+
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"mooring {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def load_settings() -> Settings:
+    """The settings, with a warning for names that mean nothing."""
+    for name in settings.unknown():
+        typer.echo(f"mooring: warning: {name} is no setting of Mooring", err=True)
+    return settings.load()
+
+
+def _in_database(action: Callable[[Any], Awaitable[T]]) -> T:
+    """Run `action(tx)` in one write transaction on an up-to-date database."""
+    from mooring.runtime import prepare
+
+    async def run() -> T:
+        db = await prepare(load_settings())
+        try:
+            async with db.begin() as tx:
+                return await action(tx)
+        finally:
+            await db.close()
+
+    return asyncio.run(run())
+
+
+@app.command()
+def serve(
+    host: Host = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8080,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that share the port.")] = 1,
+) -> None:
+    """Run the hub."""
+    from mooring.serve import serve as run
+
+    raise typer.Exit(run(load_settings(), host=host, port=port, workers=workers))
+
+
+@app.command()
+def demo(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the hub.")] = 8080,
+    sandbox_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the sandbox provider.")] = 8090,
+    once: Annotated[bool, typer.Option("--once", help="Stop after the table instead of running on.")] = False,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of the demo's database.")] = None,
+) -> None:
+    """Start the hub and the sandbox provider, link an account by every method, and call through each."""
+    from mooring.demo import run
+
+    raise typer.Exit(run(port=port, sandbox_port=sandbox_port, once=once, data_dir=data_dir))
+
+
+@app.command()
+def sandbox(
+    host: Host = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8090,
+) -> None:
+    """Run the provider simulator."""
+    from mooring.sandbox.serve import serve as run
+
+    run(host, port)
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database schema up to date. `serve` does the same at its start."""
+    from mooring.kit.db import Database
+    from mooring.migrations import runner
+
+    async def run() -> list[str]:
+        db = Database(load_settings().resolved_database_url)
+        try:
+            return await runner.upgrade(db)
+        finally:
+            await db.close()
+
+    applied = asyncio.run(run())
+    typer.echo(f"applied: {', '.join(applied)}" if applied else "the schema is up to date")
+
+
+@connectors_app.command("list")
+def connectors_list() -> None:
+    """List the connectors of the catalogue and of MOORING_CONNECTORS_DIR."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from mooring.connectors.registry import load_registry
+
+    registry = load_registry(load_settings().connectors_dir)
+    if not sys.stdout.isatty():
+        for c in registry.values():
+            typer.echo(f"{c.key}\t{c.title}\t{','.join(c.categories)}\t{','.join(c.auth)}\t{c.version}")
+        return
+    table = Table("key", "title", "categories", "auth methods", "version")
+    for c in registry.values():
+        table.add_row(c.key, c.title, ", ".join(c.categories), ", ".join(c.auth), c.version)
+    Console().print(table)
+
+
+@connectors_app.command("show")
+def connectors_show(key: Annotated[str, typer.Argument(help="Key of the connector.")]) -> None:
+    """Show one connector: methods, fields, scopes, addresses."""
+    from mooring.connectors.describe import describe
+    from mooring.connectors.registry import load_registry
+
+    connector = load_registry(load_settings().connectors_dir).get(key)
+    if connector is None:
+        raise errors.NotFound(
+            f"no connector {key!r} in the catalogue", hint="`mooring connectors list` shows the keys."
+        )
+    typer.echo(describe(connector))
+
+
+@connectors_app.command("check")
+def connectors_check(
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Connector files; none checks the whole catalogue.")
+    ] = None,
+) -> None:
+    """Check connector files; every fault is shown with file, line and column."""
+    from mooring.connectors.loader import ConnectorFileError, load_file
+    from mooring.connectors.registry import load_registry
+
+    if not files:
+        registry = load_registry(load_settings().connectors_dir)
+        typer.echo(f"{len(registry)} connectors are fine")
+        return
+    failed = False
+    for path in files:
+        if not path.is_file():
+            raise errors.ConfigurationError(f"{path}: there is no such file")
+        try:
+            connector = load_file(path, builtin=False)
+            typer.echo(f"{path}: {connector.key} is fine ({', '.join(connector.auth)})")
+        except ConnectorFileError as e:
+            failed = True
+            typer.echo(str(e), err=True)
+    if failed:
+        raise typer.Exit(2)
+
+
+@keys_app.command("create")
+def api_key_create(
+    label: Annotated[str, typer.Option(help="What the key is for.")] = "default",
+    project: Annotated[str | None, typer.Option(help="Project id or name; the only one needs no naming.")] = None,
+    scopes: Annotated[
+        str | None, typer.Option(help="Comma separated scopes; all but credentials:read by default.")
+    ] = None,
+) -> None:
+    """Create an API key. It is printed this once, alone on standard output."""
+    from mooring.identity import service
+
+    async def run(tx: Any) -> Any:
+        found = await _project(tx, project)
+        words = None if scopes is None else [s.strip() for s in scopes.split(",") if s.strip()]
+        return found, await service.create_api_key(tx, found.id, label, words)
+
+    found, made = _in_database(run)
+    typer.echo(f"API key {made.id} of project {found.id}. It is shown only now:", err=True)
+    typer.echo(made.secret)
+
+
+async def _project(tx: Any, name: str | None) -> Any:
+    from mooring.identity import service
+
+    if name is not None:
+        return await service.find_project(tx, name)
+    projects = await service.list_projects(tx)
+    if len(projects) == 1:
+        return projects[0][0]
+    if projects:
+        raise errors.Conflict("there are several projects", hint="Name one with --project.")
+    organization = await service.create_organization(tx, "default")
+    return await service.create_project(tx, organization.id, "default")
+
+
+@keys_app.command("list")
+def api_key_list(
+    project: Annotated[str | None, typer.Option(help="Only keys of this project.")] = None,
+) -> None:
+    """List API keys without their secrets."""
+    from mooring.identity import service
+    from mooring.kit.clock import iso
+
+    async def run(tx: Any) -> Any:
+        id = (await service.find_project(tx, project)).id if project else None
+        return await service.list_api_keys(tx, id)
+
+    for key in _in_database(run):
+        used = iso(key.last_used_at) if key.last_used_at else "never used"
+        state = "enabled" if key.enabled else "disabled"
+        typer.echo(f"{key.id}\t{key.project_id}\t{key.label}\t{state}\t{used}\t{','.join(key.scopes)}")
+
+
+KeyId = Annotated[str, typer.Argument(help="Id of the key, as `api-key list` shows it.")]
+
+
+@keys_app.command("revoke")
+def api_key_revoke(key_id: KeyId) -> None:
+    """Delete an API key for good; it stops within a second."""
+    from mooring.identity import service
+
+    _in_database(lambda tx: service.delete_api_key(tx, key_id))
+    typer.echo(f"revoked {key_id}")
+
+
+@keys_app.command("disable")
+def api_key_disable(key_id: KeyId) -> None:
+    """Disable an API key; it stops within a second and can be enabled again."""
+    from mooring.identity import service
+
+    _in_database(lambda tx: service.set_api_key_enabled(tx, key_id, enabled=False))
+    typer.echo(f"disabled {key_id}")
+
+
+@keys_app.command("enable")
+def api_key_enable(key_id: KeyId) -> None:
+    """Enable an API key again."""
+    from mooring.identity import service
+
+    _in_database(lambda tx: service.set_api_key_enabled(tx, key_id, enabled=True))
+    typer.echo(f"enabled {key_id}")
+
+
+@projects_app.command("create")
+def project_create(
+    name: Annotated[str, typer.Argument(help="Name of the project.")],
+    organization: Annotated[str, typer.Option(help="Organization; made if it does not exist.")] = "default",
+) -> None:
+    """Create a project and print its id."""
+    from sqlalchemy import select
+
+    from mooring.identity import service
+    from mooring.identity.models import Organization
+
+    async def run(tx: Any) -> Any:
+        found = await tx.scalar(select(Organization).where(Organization.name == organization))
+        owner = found or await service.create_organization(tx, organization)
+        return await service.create_project(tx, owner.id, name)
+
+    typer.echo(_in_database(run).id)
+
+
+@projects_app.command("list")
+def project_list() -> None:
+    """List projects with their organizations."""
+    from mooring.identity import service
+
+    for project, organization in _in_database(service.list_projects):
+        typer.echo(f"{project.id}\t{project.name}\t{organization}")

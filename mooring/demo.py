@@ -1,0 +1,305 @@
+"""`mooring demo`: the main job end to end, with the sandbox as the provider. Nothing leaves the machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import orjson
+from pyreqwest.client import SyncClient, SyncClientBuilder
+from pyreqwest.exceptions import PyreqwestError
+from rich.console import Console
+from rich.table import Table
+
+from mooring.errors import ConfigurationError
+
+READY_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One way to link the sandbox, with the values that its form gets."""
+
+    key: str
+    title: str
+    form: dict[str, str]
+    setup: dict[str, str]
+
+
+METHODS = (
+    Method("api_key", "API key (header)", {"api_key": "sandbox-key-acme"}, {}),
+    Method("basic", "Basic (user + password)", {"username": "acme-admin", "password": "sandbox-password"}, {}),
+    Method(
+        "oauth2",
+        "OAuth 2.0 authorization code",
+        {},
+        {"client_id": "sandbox-client", "client_secret": "sandbox-secret"},
+    ),
+    Method(
+        "client_credentials",
+        "OAuth 2.0 client credentials",
+        {"client_id": "sandbox-machine", "client_secret": "sandbox-machine-secret"},
+        {},
+    ),
+    Method(
+        "service_user",
+        "Service user (two headers)",
+        {"service_user_id": "SERVICE-1001", "service_user_token": "sandbox-service-token"},
+        {},
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer as the demo needs it."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """The body as JSON."""
+        return orjson.loads(self.body)
+
+
+class DemoError(ConfigurationError):
+    """A step of the demo failed; the message names it."""
+
+
+class Http:
+    """A plain client that follows nothing, like the backend of a product would use."""
+
+    def __init__(self, client: SyncClient) -> None:
+        self._client = client
+
+    def __call__(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: dict[str, str] | None = None,
+        json: Any = None,
+        body: bytes | None = None,
+    ) -> Answer:
+        request = self._client.request(method, url)
+        for name, value in (headers or {}).items():
+            request = request.header(name, value)
+        if json is not None:
+            request = request.header("content-type", "application/json").body_bytes(orjson.dumps(json))
+        elif body is not None:
+            request = request.body_bytes(body)
+        response = request.build().send()
+        return Answer(response.status, dict(response.headers.items()), response.bytes().to_bytes())
+
+
+def run(*, port: int, sandbox_port: int, once: bool, data_dir: Path | None) -> int:
+    """Run the demo. Returns the exit code; everything that it started is stopped when it returns."""
+    console = Console(highlight=False)
+    port, sandbox_port = _free(port, console), _free(sandbox_port, console)
+    folder = Path(tempfile.mkdtemp(prefix="mooring-demo-"))
+    key = "demo-" + secrets.token_urlsafe(30)
+    hub, provider = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{sandbox_port}"
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MOORING_")}
+    env |= {
+        "MOORING_DATA_DIR": str((data_dir or folder / "data").absolute()),
+        "MOORING_BOOTSTRAP_API_KEY": key,
+        "MOORING_EGRESS_ALLOW": f"127.0.0.1:{sandbox_port}",
+        "MOORING_LOG_LEVEL": "error",
+    }
+    try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_child(["sandbox", "--port", str(sandbox_port)], env))
+            server = stack.enter_context(_child(["serve", "--port", str(port)], env))
+            client = stack.enter_context(SyncClientBuilder().follow_redirects(False).no_proxy().build())
+            http = Http(client)
+            _wait(http, f"{provider}/healthz", server, console, "the sandbox provider")
+            _wait(http, f"{hub}/readyz", server, console, "the hub")
+            rows = _link_all(http, hub, provider, key, console)
+            console.print(_table(rows))
+            if any(row[3] != "200" for row in rows):
+                console.print("A call did not succeed; see the table.", style="red")
+                return 1
+            _say_more(console, hub, provider, key, rows[0][1])
+            if once:
+                return 0
+            _sleep_until_signal(server)
+            console.print("\nStopped.")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return 0
+
+
+def _free(port: int, console: Console) -> int:
+    """The port, or another one when it is taken."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            pass
+        else:
+            return port
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        other: int = probe.getsockname()[1]
+    console.print(f"Port {port} is taken; using {other}.")
+    return other
+
+
+@contextlib.contextmanager
+def _child(arguments: list[str], env: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mooring", *arguments],
+        env=env,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C reaches the demo alone, which stops its children in order
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait(http: Http, url: str, server: subprocess.Popen[bytes], console: Console, what: str) -> None:
+    console.print(f"Starting {what} …")
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise DemoError("demo: the hub ended at its start; its message is above")
+        with contextlib.suppress(PyreqwestError):
+            if http("GET", url).status == 200:
+                return
+        time.sleep(0.05)
+    raise DemoError(f"demo: {what} did not get ready within {READY_SECONDS} s")
+
+
+def _link_all(http: Http, hub: str, provider: str, key: str, console: Console) -> list[tuple[str, str, str, str, str]]:
+    """Per method: auth config, connect session, link, proxied call. Returns the rows of the table."""
+    project = {"authorization": f"Bearer {key}"}
+    rows = []
+    for method in METHODS:
+        console.print(f"Linking an account: {method.title} …")
+        config = _need(
+            http(
+                "POST",
+                f"{hub}/auth_configs",
+                headers=project,
+                json={
+                    "connector_key": "sandbox",
+                    "authentication_config_key": method.key,
+                    "setup": {"sandbox_url": provider, **method.setup},
+                },
+            ),
+            201,
+            "creating an auth config",
+        )
+        session = _need(
+            http(
+                "POST",
+                f"{hub}/connect_sessions",
+                headers=project,
+                json={
+                    "origin_owner_id": f"customer-{method.key}",
+                    "origin_owner_name": "Acme Inc.",
+                    "integration_id": config["id"],
+                },
+            ),
+            201,
+            "creating a connect session",
+        )
+        account = _link(http, hub, session["token"], config["id"], method)
+        called = http("GET", f"{hub}/proxy/api/employees?page_size=2", headers={**project, "x-account-id": account})
+        people = called.json().get("employees", []) if called.status == 200 else []
+        who = ", ".join(f"{p['first_name']} {p['last_name']}" for p in people)
+        rows.append((method.title, account, "GET /api/employees", str(called.status), who or called.body.decode()[:80]))
+    return rows
+
+
+def _link(http: Http, hub: str, token: str, config_id: str, method: Method) -> str:
+    """Do what the Hub does for an end user: post the form, or walk through the provider's consent page."""
+    headers = {"x-hub-session-token": token}
+    if method.key != "oauth2":
+        form = {"integration_id": config_id, "credentials": method.form}
+        linked = _need(
+            http("POST", f"{hub}/hub/accounts", headers=headers, json=form), 200, f"linking by {method.title}"
+        )
+        return str(linked["id"])
+    attempt = _need(
+        http("POST", f"{hub}/hub/connection_attempts", headers=headers, json={"token": token}), 200, "OAuth"
+    )
+    query = urlencode({"token": token, "connection_attempt_id": attempt["id"]})
+    start = http("GET", f"{hub}/connect/oauth2/{config_id}?{query}")
+    if start.status != 302:
+        raise DemoError(f"demo: OAuth start answered {start.status}: {start.body.decode()[:200]}")
+    consent = http(
+        "POST",
+        start.headers["location"],
+        headers={"content-type": "application/x-www-form-urlencoded"},
+        body=b"decision=allow&company=acme",
+    )
+    cookie = start.headers["set-cookie"].partition(";")[0]
+    http("GET", consent.headers["location"], headers={"cookie": cookie})
+    done = _need(http("GET", f"{hub}/hub/connection_attempts/{attempt['id']}", headers=headers), 200, "OAuth")
+    if done["status"] != "authenticated":
+        raise DemoError(f"demo: the OAuth attempt ended as {done['status']}: {done['error']}")
+    return str(done["account"]["id"])
+
+
+def _need(answer: Answer, status: int, step: str) -> Any:
+    if answer.status != status:
+        raise DemoError(f"demo: {step} answered {answer.status}: {answer.body.decode()[:300]}")
+    return answer.json()
+
+
+def _table(rows: list[tuple[str, str, str, str, str]]) -> Table:
+    table = Table(title="One linked account per method, one proxied call through each", title_justify="left")
+    for name in ("method", "account", "call", "status", "answer"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _say_more(console: Console, hub: str, provider: str, key: str, account: str) -> None:
+    console.print(f"\nHub       {hub}")
+    console.print(f"Provider  {provider}/   (the sandbox: sign in, read people, switch faults on)")
+    console.print("\nCall it yourself:\n")
+    console.print(
+        f"  curl -u '{key}:' -H 'x-account-id: {account}' '{hub}/proxy/api/employees?page_size=2'",
+        soft_wrap=True,
+        markup=False,
+    )
+    console.print("\nCtrl-C stops everything.")
+
+
+def _sleep_until_signal(server: subprocess.Popen[bytes]) -> None:
+    stopped = False
+
+    def stop(_number: int, _frame: object) -> None:
+        nonlocal stopped
+        stopped = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    while not stopped and server.poll() is None:
+        time.sleep(0.2)

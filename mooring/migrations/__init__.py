@@ -1,0 +1,1 @@
+"""The database schema and its history, one for SQLite and PostgreSQL."""

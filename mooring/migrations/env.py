@@ -1,0 +1,1 @@
+"""Alembic demands this file; migrations run through `runner.upgrade`, which needs none of its environment."""

@@ -1,0 +1,13 @@
+"""All tables of all slices, gathered where migrations look for them."""
+
+from __future__ import annotations
+
+from mooring.accounts import models as accounts
+from mooring.auth_configs import models as auth_configs
+from mooring.connect import models as connect
+from mooring.identity import models as identity
+from mooring.kit.db import Base
+from mooring.logs import models as logs
+
+MODULES = (identity, auth_configs, accounts, connect, logs)
+METADATA = Base.metadata

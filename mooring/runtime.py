@@ -1,0 +1,131 @@
+"""Open and close the parts of one process: keys, database, catalogue, outbound client, background tasks."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+
+from sqlalchemy.exc import IntegrityError
+
+from mooring import __version__
+from mooring.accounts import revocation
+from mooring.accounts.context import Context
+from mooring.accounts.refresh import Refresher
+from mooring.accounts.serving import ServingAccounts
+from mooring.auth_configs import sealing
+from mooring.connectors.registry import load_registry
+from mooring.errors import ConfigurationError
+from mooring.identity import service as identity
+from mooring.identity.authenticator import Authenticator
+from mooring.kit import vault as vaults
+from mooring.kit.cache import ChangeFollower
+from mooring.kit.db import Database
+from mooring.kit.egress import EgressGuard, parse_allow
+from mooring.kit.http import HttpClient
+from mooring.kit.vault import Vault
+from mooring.logs.writer import LogWriter
+from mooring.migrations import runner
+from mooring.settings import Settings
+
+
+def load_vault(settings: Settings, *, may_create: bool) -> Vault:
+    """The vault from the environment or the key file. With `may_create`, a missing file is made, with a notice.
+
+    Raises ConfigurationError. There is no plaintext mode.
+    """
+    if settings.master_keys:
+        return Vault(vaults.parse_keys(settings.master_keys, source="MOORING_MASTER_KEYS"))
+    path = settings.resolved_key_file
+    if not path.exists() and may_create:
+        vaults.create_key_file(path, data_dir=settings.data_dir)
+        notice = (
+            f"mooring: made a master key in {path} (mode 0600). "
+            "Back it up apart from the database: without it all credentials are lost."
+        )
+        print(notice, file=sys.stderr, flush=True)  # noqa: T201 - the one notice that a person must see
+    return Vault(vaults.read_key_file(path, data_dir=settings.data_dir))
+
+
+async def prepare(settings: Settings) -> Database:
+    """Open the database, bring its schema up to date, and check that this process can open what is in it."""
+    db = Database(settings.resolved_database_url)
+    try:
+        await runner.upgrade(db)
+    except BaseException:
+        await db.close()
+        raise
+    return db
+
+
+async def open_context(settings: Settings, *, public_url: str) -> Context:
+    """Open everything. Raises ConfigurationError with one line that names the setting."""
+    registry = load_registry(settings.connectors_dir)
+    guard = EgressGuard(parse_allow(settings.egress_allow))
+    db = await prepare(settings)
+    try:
+        vault = await _open_vault(settings, db)
+        await _bootstrap(settings, db)
+    except BaseException:
+        await db.close()
+        raise
+    follower = ChangeFollower(db)
+    http = HttpClient(guard, user_agent=f"Mooring/{__version__}")
+    accounts = ServingAccounts(db, registry)
+    authenticate = Authenticator(db)
+    follower.register(accounts.cache)
+    follower.register(authenticate.cache)
+    context = Context(
+        changes=follower,
+        settings=settings,
+        public_url=public_url,
+        db=db,
+        vault=vault,
+        registry=registry,
+        http=http,
+        authenticate=authenticate,
+        accounts=accounts,
+        refresher=Refresher(db, vault, registry, http, accounts),
+        logs=LogWriter(db),
+    )
+    await follower.start()
+    context.logs.start()
+    authenticate.start()
+    return context
+
+
+async def _open_vault(settings: Settings, db: Database) -> Vault:
+    async with db.read() as tx:
+        sealed_rows = await sealing.any_key(tx)
+        # A new key beside old rows would look like success and lose every credential (rule V4).
+        if sealed_rows and not settings.master_keys and not settings.resolved_key_file.exists():
+            raise ConfigurationError(
+                f"MOORING_MASTER_KEY_FILE: {settings.resolved_key_file} does not exist, but the database holds sealed "
+                "credentials. Put the key file back, or set MOORING_MASTER_KEYS."
+            )
+        vault = load_vault(settings, may_create=True)
+        missing = await sealing.missing_master_keys(tx, vault)
+    if missing:
+        source = "MOORING_MASTER_KEYS" if settings.master_keys else "MOORING_MASTER_KEY_FILE"
+        raise ConfigurationError(
+            f"{source}: lacks the master key {', '.join(missing)} that credentials in the database are sealed with"
+        )
+    return vault
+
+
+async def _bootstrap(settings: Settings, db: Database) -> None:
+    if settings.bootstrap_api_key is None:
+        return
+    with contextlib.suppress(IntegrityError):  # another worker was faster
+        async with db.begin() as tx:
+            await identity.bootstrap(tx, settings.bootstrap_api_key)
+
+
+async def close_context(context: Context) -> None:
+    """Close everything; refreshes that run are finished first, queued log rows are written."""
+    await context.refresher.drain()
+    await revocation.drain(5.0)
+    await context.changes.stop()
+    await context.authenticate.stop()
+    await context.logs.stop()
+    await context.http.aclose()
+    await context.db.close()
