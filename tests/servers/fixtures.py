@@ -1,4 +1,4 @@
-"""The servers as pytest fixtures, started once per session: `pytest_plugins = ["tests.servers.fixtures"]`."""
+"""The servers as pytest fixtures, started once per session; `tests/conftest.py` imports them."""
 
 from collections.abc import Iterator
 

@@ -1,0 +1,167 @@
+"""Fixtures: a hub per database, the sandbox, and the servers of `tests.servers`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.hub import Hub, Project, close_clients
+from tests.sandbox.harness import Sandbox, start_sandbox, stop_sandbox
+from tests.servers.fixtures import (  # noqa: F401 - fixtures become known by their names here
+    REDIRECT_URIS,
+    oidc_server,
+    oidc_session,
+    postgres_server,
+    postgres_url,
+    redmine_server,
+)
+from tests.servers.oidc import OidcServer
+from tests.servers.ports import free_port, free_port_pair
+from tests.servers.postgres import PostgresServer
+from tests.servers.redmine import RedmineServer
+
+def oidc_connector(base: str) -> str:
+    """The connector of the oidc-provider test server, as an operator would write it."""
+    head = f"""\
+connector: oidc-provider
+title: OIDC Provider
+category: iam
+base_url: {base}
+auth:
+"""
+    code = f"""\
+  NAME:
+    label: OAuth 2.0 (AUTH)
+    oauth2:
+      authorize_url: {base}/auth
+      token_url: {base}/token
+      revoke_url: {base}/token/revocation
+      issuer: {base}
+      iss_required: true
+      client_auth: AUTH
+      scopes: {{openid: Sign in, offline_access: Stay connected}}
+      authorize_params: {{prompt: consent}}
+    test: {{get: /api/me, identity: sub}}
+"""
+    machine = f"""\
+  machine:
+    label: Client credentials
+    oauth2:
+      grant: client_credentials
+      token_url: {base}/token
+      revoke_url: {base}/token/revocation
+      client_auth: basic
+      scopes: ["api:read"]
+    test: {{get: /api/me, identity: client_id}}
+"""
+    methods = {"code": "basic", "code_post": "post", "code_key": "private_key_jwt"}
+    return head + "".join(code.replace("NAME", n).replace("AUTH", a) for n, a in methods.items()) + machine
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Loopback ports that the hubs of this session may call. `spare` are for servers that a test starts itself."""
+
+    sandbox: int
+    oidc: int
+    redmine: int
+    spare: tuple[int, ...]
+
+    @property
+    def egress_allow(self) -> str:
+        return ",".join(f"127.0.0.1:{p}" for p in (self.sandbox, self.oidc, self.redmine, *self.spare))
+
+
+@pytest.fixture(scope="session")
+def ports() -> Ports:
+    """Ports are chosen before the hubs start, because egress entries are exact."""
+    return Ports(free_port(), free_port_pair(), free_port(), tuple(free_port() for _ in range(6)))
+
+
+@pytest.fixture(scope="session")
+def connectors_dir(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Own connectors of the tests."""
+    folder = tmp_path_factory.mktemp("connectors")
+    (folder / "oidc-provider.yaml").write_text(oidc_connector(f"http://127.0.0.1:{ports.oidc}"))
+    return folder
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgres"])
+def hub(
+    request: pytest.FixtureRequest, ports: Ports, connectors_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Hub]:
+    """A running hub, once on SQLite and once on PostgreSQL: every test that uses it runs on both."""
+    database_url = None
+    if request.param == "postgres":
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        database_url = server.create_database()
+    folder = tmp_path_factory.mktemp(f"hub-{request.param}")
+    with Hub(
+        folder,
+        free_port(),
+        database_url=database_url,
+        egress_allow=ports.egress_allow,
+        connectors_dir=connectors_dir,
+    ) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _clients_closed() -> Iterator[None]:
+    yield
+    close_clients()
+
+
+@pytest.fixture
+def project(hub: Hub) -> Project:
+    """A fresh project with a key of all scopes."""
+    return hub.new_project()
+
+
+@pytest.fixture
+def other_project(hub: Hub) -> Project:
+    """Another tenant of the same hub."""
+    return hub.new_project("other")
+
+
+@pytest.fixture(scope="session")
+def provider_url(ports: Ports) -> Iterator[str]:
+    """The sandbox on the port that the hubs may call."""
+    process, url = start_sandbox(port=ports.sandbox)
+    try:
+        yield url
+    finally:
+        stop_sandbox(process)
+
+
+@pytest.fixture
+def provider(provider_url: str) -> Iterator[Sandbox]:
+    """The sandbox in its first state."""
+    with httpx.Client(base_url=provider_url, timeout=10, trust_env=False) as http:
+        http.post("/_control/reset").raise_for_status()
+        yield Sandbox(provider_url, http)
+
+
+@pytest.fixture(scope="session")
+def oidc_running(ports: Ports) -> Iterator[OidcServer]:
+    """oidc-provider with strict rotation on the port that the hubs may call."""
+    with OidcServer(REDIRECT_URIS, port=ports.oidc) as server:
+        yield server
+
+
+@pytest.fixture
+def oidc(oidc_running: OidcServer) -> OidcServer:
+    """The same with its counts at zero and no fault in force."""
+    oidc_running.reset()
+    return oidc_running
+
+
+@pytest.fixture(scope="session")
+def redmine(ports: Ports) -> Iterator[RedmineServer]:
+    """Debian's Redmine on the port that the hubs may call."""
+    with RedmineServer(port=ports.redmine) as server:
+        yield server
