@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse
 
 from mooring import errors
 from mooring.accounts.context import Context
-from mooring.connect import oauth, service
+from mooring.connect import oauth
 from mooring.kit.web import page
 from mooring.protocol.redact import clean_line
 
@@ -95,23 +95,3 @@ async def landing(request: Request) -> Response:
         "setTimeout(()=>window.close(),600)"
     )
     return page("Connected" if ok else "Not connected", text, script=script)
-
-
-@router.get("/embedded/integrations")
-async def auth_link(request: Request, token: str = "") -> Response:
-    """The page behind `auth_link_url`: says which connection is asked for, and by whom the link stays good."""
-    context: Context = request.app.state.context
-    async with context.db.read() as tx:
-        session = await service.by_token(tx, token)
-        configs = await service.offered_configs(tx, session, context.registry)
-    names = [c.title for row in configs if (c := context.registry.get(row.connector_key))]
-    if not names:
-        raise errors.NotFound(
-            "nothing can be connected with this link", hint="Ask whoever sent it to enable the connector."
-        )
-    return page("Connect", _link_body(context, session.origin_owner_name, names, token, [c.id for c in configs]))
-
-
-def _link_body(context: Context, owner: str, names: list[str], token: str, ids: list[str]) -> str:
-    rows = "".join(f"<li>{html.escape(name)}</li>" for name in names)
-    return f"<h1>Connect for {html.escape(owner)}</h1><p>This link can connect:</p><ul>{rows}</ul>"
