@@ -41,6 +41,7 @@ from mooring.settings import Settings
 
 HUB_METHODS = b"GET, POST, PATCH, DELETE, OPTIONS"
 HUB_HEADERS = b"Content-Type, x-hub-session-token, x-hub-version, x-hub-provider"
+HEADER_LIMIT = 32 << 10  # bytes (rule A5)
 UNIFIED_LIMIT = 20 << 20  # bytes; the JSON envelope of /unified/proxy may carry a file
 
 
@@ -53,6 +54,7 @@ def create_app(settings: Settings, *, public_url: str) -> Edge:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        redirect_slashes=False,  # it would redirect to whatever the Host header says (rule O8)
     )
     install_error_handlers(api)
     for module in (
@@ -89,6 +91,14 @@ def _add_health(api: FastAPI) -> None:
         return Json({"status": "ready", "version": __version__})
 
 
+def _refuse_nul(scope: Scope) -> None:
+    """Refuse a NUL in path or query the same on both databases: PostgreSQL can't even compare one."""
+    if "\0" in scope["path"]:
+        raise errors.NotFound("no such path")
+    if b"%00" in scope["query_string"]:
+        raise errors.BadRequest("the query holds a NUL character")
+
+
 class Edge:
     """What every request meets first: health of the process, request id, CORS of the Hub, safe headers, the hot path."""
 
@@ -118,11 +128,16 @@ class Edge:
             return
         if scope["type"] != "http":
             return
-        path: str = scope["path"]
         context = self._context
         if context is None:
             await send_error(send, errors.Unavailable("this process is starting or stopping"), None)
-        elif proxy_handler.matches(path):
+        elif sum(len(name) + len(value) for name, value in scope["headers"]) > HEADER_LIMIT:
+            # 400 and not 431: the published clients have a typed error for it (contract §1).
+            refusal = errors.BadRequest(
+                f"the headers are larger than {HEADER_LIMIT} bytes", code="HeadersTooLargeError"
+            )
+            await send_error(send, refusal, ids.time_uuid())
+        elif proxy_handler.matches(scope):
             await proxy_handler.handle(context, scope, receive, send)
         else:
             await self._manage(context, scope, receive, send)
@@ -150,28 +165,31 @@ class Edge:
         started, clock_started = time.perf_counter(), clock.now()
         limit = UNIFIED_LIMIT if path == "/unified/proxy" else None
         try:
+            _refuse_nul(scope)
             await self.api(scope, limit_body(receive, limit) if limit else limit_body(receive), reply)
         except errors.MooringError as e:
             if begun:
                 raise
             await send_error(reply, e, request_id)
         except Exception as e:
-            error = unexpected(request_id, e)
-            if begun:
-                raise
-            await send_error(reply, error, request_id)
+            if not scope.get("mooring.answered"):
+                error = unexpected(request_id, e)
+                if begun:
+                    raise
+                await send_error(reply, error, request_id)
         finally:
             caller = scope.get("mooring.caller")
             if caller is not None and not scope.get("mooring.logged") and not path.startswith("/requests/"):
+                unified = path.startswith("/unified/")  # refused before its own handler could log it
                 entry = Entry(
                     id=request_id,
-                    category="platform",
+                    category="unified" if unified else "platform",
                     project_id=caller.project_id,
                     method=scope["method"],
                     path=path,
                     started_at=clock_started,
-                    service="platform",
-                    resource=path.split("/")[1][:80],
+                    service="proxy" if unified else "platform",
+                    resource=None if unified else path.strip("/").partition("/")[0],
                     source_id=caller.key_id,
                     source_ip=scope["client"][0] if scope.get("client") else None,
                 )

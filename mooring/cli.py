@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -24,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 connectors_app = typer.Typer(help="Look at the catalogue and check connector files.", no_args_is_help=True)
-keys_app = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
+keys_app = typer.Typer(help="Create, list, disable and revoke API keys.", no_args_is_help=True)
 projects_app = typer.Typer(help="Create and list projects.", no_args_is_help=True)
 app.add_typer(connectors_app, name="connectors")
 app.add_typer(keys_app, name="api-key")
@@ -50,9 +51,24 @@ def _main(
 
 def load_settings() -> Settings:
     """The settings, with a warning for names that mean nothing."""
-    for name in settings.unknown():
-        typer.echo(f"mooring: warning: {name} is no setting of Mooring", err=True)
+    if settings.WORKER_ENV not in os.environ:  # the supervisor has said it
+        for name in settings.unknown():
+            typer.echo(f"mooring: warning: {name} is no setting of Mooring", err=True)
     return settings.load()
+
+
+def load_database_settings() -> Settings:
+    """The settings, with the folder of a SQLite database made."""
+    loaded = load_settings()
+    scheme, _, path = loaded.resolved_database_url.partition(":///")
+    if scheme == "sqlite":
+        name = "MOORING_DATABASE_URL" if loaded.database_url else "MOORING_DATA_DIR"
+        folder = Path(path).parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as e:
+            raise errors.ConfigurationError(f"{name}: can't make the folder {folder}: {e.strerror}") from None
+    return loaded
 
 
 def _in_database(action: Callable[[Any], Awaitable[T]]) -> T:
@@ -60,7 +76,7 @@ def _in_database(action: Callable[[Any], Awaitable[T]]) -> T:
     from mooring.runtime import prepare
 
     async def run() -> T:
-        db = await prepare(load_settings())
+        db = await prepare(load_database_settings())
         try:
             async with db.begin() as tx:
                 return await action(tx)
@@ -77,9 +93,17 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that share the port.")] = 1,
 ) -> None:
     """Run the hub."""
+    from mooring.connectors.loader import ConnectorFileError
     from mooring.serve import serve as run
 
-    raise typer.Exit(run(load_settings(), host=host, port=port, workers=workers))
+    try:
+        code = run(load_database_settings(), host=host, port=port, workers=workers)
+    except ConnectorFileError as e:
+        more = f" (and {len(e.problems) - 1} more)" if len(e.problems) > 1 else ""
+        raise errors.ConfigurationError(
+            f"MOORING_CONNECTORS_DIR: {e.problems[0]}{more}; `mooring connectors check` shows every fault"
+        ) from None
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -113,7 +137,7 @@ def migrate() -> None:
     from mooring.migrations import runner
 
     async def run() -> list[str]:
-        db = Database(load_settings().resolved_database_url)
+        db = Database(load_database_settings().resolved_database_url)
         try:
             return await runner.upgrade(db)
         finally:

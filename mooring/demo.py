@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 import signal
 import socket
@@ -25,8 +24,10 @@ from rich.console import Console
 from rich.table import Table
 
 from mooring.errors import ConfigurationError
+from mooring.kit.vault import make_key
 
 READY_SECONDS = 30
+CALL = "/api/employees?page_size=2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,16 @@ class Answer:
         return orjson.loads(self.body)
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the result."""
+
+    method: str
+    account: str
+    status: int
+    answer: str
+
+
 class DemoError(ConfigurationError):
     """A step of the demo failed; the message names it."""
 
@@ -109,38 +120,82 @@ class Http:
 def run(*, port: int, sandbox_port: int, once: bool, data_dir: Path | None) -> int:
     """Run the demo. Returns the exit code; everything that it started is stopped when it returns."""
     console = Console(highlight=False)
-    port, sandbox_port = _free(port, console), _free(sandbox_port, console)
+    _interrupt_on_signals()
     folder = Path(tempfile.mkdtemp(prefix="mooring-demo-"))
-    key = "demo-" + secrets.token_urlsafe(30)
+    try:
+        keys = {} if data_dir else {"MOORING_MASTER_KEYS": ":".join(make_key())}  # a folder that stays needs a key file
+        return _run(console, data_dir or folder / "data", keys, port, sandbox_port, once=once)
+    except KeyboardInterrupt:
+        console.print("\nStopped.")
+        return 130
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run(console: Console, data_dir: Path, keys: dict[str, str], port: int, sandbox_port: int, *, once: bool) -> int:
+    port, sandbox_port = _free(port, console), _free(sandbox_port, console)
     hub, provider = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{sandbox_port}"
     env = {name: value for name, value in os.environ.items() if not name.startswith("MOORING_")}
+    env |= keys
     env |= {
-        "MOORING_DATA_DIR": str((data_dir or folder / "data").absolute()),
-        "MOORING_BOOTSTRAP_API_KEY": key,
+        "MOORING_DATA_DIR": str(data_dir.absolute()),
         "MOORING_EGRESS_ALLOW": f"127.0.0.1:{sandbox_port}",
         "MOORING_LOG_LEVEL": "error",
     }
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_child(["sandbox", "--port", str(sandbox_port)], env))
+        console.print("Making a project and an API key …")
+        key = _api_key(env)
+        server = stack.enter_context(_child(["serve", "--port", str(port)], env))
+        client = stack.enter_context(SyncClientBuilder().follow_redirects(False).no_proxy().build())
+        http = Http(client)
+        _wait(http, f"{provider}/healthz", server, console, "the sandbox provider")
+        _wait(http, f"{hub}/readyz", server, console, "the hub")
+        rows = _link_all(http, hub, provider, key, console)
+        console.print(_table(rows))
+        if any(row.status != 200 for row in rows):
+            console.print("A call did not succeed; see the table.", style="red")
+            return 1
+        _say_more(console, hub, provider, key, rows[0].account)
+        return 0 if once else _run_on(server, console)
+
+
+def _interrupt_on_signals() -> None:
+    """Let the first signal end the demo in order, at whatever step it is; later ones must not break that."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def stop(_number: int, _frame: object) -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in numbers:
+        signal.signal(number, stop)
+
+
+def _api_key(env: dict[str, str]) -> str:
+    """A new API key by the command that operators use; the first one makes organization and project `default` too."""
+    made = subprocess.run(
+        [sys.executable, "-m", "mooring", "api-key", "create", "--label", "demo"],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        start_new_session=True,
+    )
+    if made.returncode != 0:
+        raise DemoError(f"demo: creating an API key failed: {made.stderr.strip()[-500:]}")
+    return made.stdout.strip()
+
+
+def _run_on(server: subprocess.Popen[bytes], console: Console) -> int:
+    """Wait for Ctrl-C, or for the hub's unexpected end."""
     try:
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(_child(["sandbox", "--port", str(sandbox_port)], env))
-            server = stack.enter_context(_child(["serve", "--port", str(port)], env))
-            client = stack.enter_context(SyncClientBuilder().follow_redirects(False).no_proxy().build())
-            http = Http(client)
-            _wait(http, f"{provider}/healthz", server, console, "the sandbox provider")
-            _wait(http, f"{hub}/readyz", server, console, "the hub")
-            rows = _link_all(http, hub, provider, key, console)
-            console.print(_table(rows))
-            if any(row[3] != "200" for row in rows):
-                console.print("A call did not succeed; see the table.", style="red")
-                return 1
-            _say_more(console, hub, provider, key, rows[0][1])
-            if once:
-                return 0
-            _sleep_until_signal(server)
-            console.print("\nStopped.")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    return 0
+        code = server.wait()
+    except KeyboardInterrupt:
+        console.print("\nStopped.")
+        return 0
+    raise DemoError(f"demo: the hub ended by itself with exit code {code}")
 
 
 def _free(port: int, console: Console) -> int:
@@ -193,7 +248,7 @@ def _wait(http: Http, url: str, server: subprocess.Popen[bytes], console: Consol
     raise DemoError(f"demo: {what} did not get ready within {READY_SECONDS} s")
 
 
-def _link_all(http: Http, hub: str, provider: str, key: str, console: Console) -> list[tuple[str, str, str, str, str]]:
+def _link_all(http: Http, hub: str, provider: str, key: str, console: Console) -> list[Row]:
     """Per method: auth config, connect session, link, proxied call. Returns the rows of the table."""
     project = {"authorization": f"Bearer {key}"}
     rows = []
@@ -228,10 +283,10 @@ def _link_all(http: Http, hub: str, provider: str, key: str, console: Console) -
             "creating a connect session",
         )
         account = _link(http, hub, session["token"], config["id"], method)
-        called = http("GET", f"{hub}/proxy/api/employees?page_size=2", headers={**project, "x-account-id": account})
+        called = http("GET", f"{hub}/proxy{CALL}", headers={**project, "x-account-id": account})
         people = called.json().get("employees", []) if called.status == 200 else []
-        who = ", ".join(f"{p['first_name']} {p['last_name']}" for p in people)
-        rows.append((method.title, account, "GET /api/employees", str(called.status), who or called.body.decode()[:80]))
+        names = ", ".join(p["first_name"] for p in people)
+        rows.append(Row(method.title, account, called.status, names or called.body.decode()[:200]))
     return rows
 
 
@@ -271,35 +326,25 @@ def _need(answer: Answer, status: int, step: str) -> Any:
     return answer.json()
 
 
-def _table(rows: list[tuple[str, str, str, str, str]]) -> Table:
-    table = Table(title="One linked account per method, one proxied call through each", title_justify="left")
-    for name in ("method", "account", "call", "status", "answer"):
-        table.add_column(name, overflow="fold")
+def _table(rows: list[Row]) -> Table:
+    """The result in 80 columns; ids are never broken, so that they can be copied."""
+    table = Table(title=f"GET {CALL} through one linked account per method", title_justify="left")
+    table.add_column("method", no_wrap=True)
+    table.add_column("account", no_wrap=True)
+    table.add_column("status", no_wrap=True)
+    table.add_column("people", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(row.method, row.account, str(row.status), row.answer)
     return table
 
 
 def _say_more(console: Console, hub: str, provider: str, key: str, account: str) -> None:
     console.print(f"\nHub       {hub}")
-    console.print(f"Provider  {provider}/   (the sandbox: sign in, read people, switch faults on)")
+    console.print(f"Provider  {provider}/ (the sandbox; its page lists what it can do)")
     console.print("\nCall it yourself:\n")
     console.print(
-        f"  curl -u '{key}:' -H 'x-account-id: {account}' '{hub}/proxy/api/employees?page_size=2'",
+        f"  curl -u '{key}:' -H 'x-account-id: {account}' '{hub}/proxy{CALL}'",
         soft_wrap=True,
         markup=False,
     )
     console.print("\nCtrl-C stops everything.")
-
-
-def _sleep_until_signal(server: subprocess.Popen[bytes]) -> None:
-    stopped = False
-
-    def stop(_number: int, _frame: object) -> None:
-        nonlocal stopped
-        stopped = True
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    while not stopped and server.poll() is None:
-        time.sleep(0.2)

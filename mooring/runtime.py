@@ -12,9 +12,9 @@ from mooring.accounts import revocation
 from mooring.accounts.context import Context
 from mooring.accounts.refresh import Refresher
 from mooring.accounts.serving import ServingAccounts
-from mooring.auth_configs import sealing
 from mooring.connectors.registry import load_registry
 from mooring.errors import ConfigurationError
+from mooring.identity import sealing
 from mooring.identity import service as identity
 from mooring.identity.authenticator import Authenticator
 from mooring.kit import vault as vaults
@@ -43,7 +43,7 @@ def load_vault(settings: Settings, *, may_create: bool) -> Vault:
             "Back it up apart from the database: without it all credentials are lost."
         )
         print(notice, file=sys.stderr, flush=True)  # noqa: T201 - the one notice that a person must see
-    return Vault(vaults.read_key_file(path, data_dir=settings.data_dir))
+    return Vault.from_file(path, data_dir=settings.data_dir)
 
 
 async def prepare(settings: Settings) -> Database:

@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from mooring.errors import ConfigurationError
 
+WORKER_ENV = "_MOORING_WORKER"  # no setting: the supervisor of `serve --workers` marks its children with it
 LOG_LEVELS = ("debug", "info", "warning", "error")
+SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _KEY_CHARS = re.compile(r"[\x21-\x39\x3b-\x7e]{32,256}")  # printable ASCII without space and ':'
 
 
@@ -25,10 +27,7 @@ def _path(value: str) -> Path:
 def _database_url(value: str) -> str:
     scheme = value.split(":", 1)[0]
     if scheme in {"postgres", "postgresql"}:
-        parts = urlsplit(value)
-        if not parts.hostname and "host=" not in parts.query:
-            raise ValueError("names no host; write postgresql://user:password@host:5432/database")
-        return "postgresql" + value[len(scheme) :]
+        return _postgresql("postgresql" + value[len(scheme) :])
     if scheme == "sqlite":
         if not value.startswith("sqlite:///") or value == "sqlite:///":
             raise ValueError("needs a file: sqlite:////absolute/path/mooring.db")
@@ -36,13 +35,47 @@ def _database_url(value: str) -> str:
     raise ValueError(f"has the scheme {scheme!r}; use postgresql://… or sqlite:///…")
 
 
+def _postgresql(value: str) -> str:
+    """Check the URL before the driver sees it, whose own messages may quote the password."""
+    try:
+        parts = urlsplit(value)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError("is malformed; write postgresql://user:password@host:5432/database") from None
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if unknown := sorted(set(options) - {"host", "port", "ssl", "sslmode"}):
+        raise ValueError(f"has the option {unknown[0]!r}; host, port and sslmode are known")
+    if not host and not options.get("host"):
+        raise ValueError("names no host; write postgresql://user:password@host:5432/database")
+    mode = options.pop("sslmode", None) or options.get("ssl")  # libpq's word for what the driver calls `ssl`
+    if mode is not None:
+        if mode not in SSL_MODES:
+            raise ValueError(f"has sslmode={mode}; it must be one of {', '.join(SSL_MODES)}")
+        options["ssl"] = mode
+    return urlunsplit(parts._replace(query=urlencode(options)))
+
+
+def _web_origin(value: str) -> str | None:
+    """The origin of an http or https URL as browsers write it: lower case, without the default port. Else None."""
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None or "*" in value:
+        return None
+    if parts.path or parts.query or parts.fragment:
+        return None
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    default = port is None or port == (443 if parts.scheme == "https" else 80)
+    return f"{parts.scheme}://{host}" if default else f"{parts.scheme}://{host}:{port}"
+
+
 def _public_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("must be a whole URL such as https://hub.example.com")
-    if parts.query or parts.fragment or parts.username:
-        raise ValueError("must hold no query, fragment or user name")
-    return value.rstrip("/")
+    origin = _web_origin(value.rstrip("/"))
+    if origin is None:
+        raise ValueError("must be an address such as https://hub.example.com, without path, query or user name")
+    return origin
 
 
 def _bootstrap_key(value: str) -> str:
@@ -67,11 +100,11 @@ def _allow(value: str) -> str:
 
 def _origins(value: str) -> tuple[str, ...]:
     out = []
-    for entry in filter(None, (part.strip().rstrip("/") for part in value.split(","))):
-        parts = urlsplit(entry)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path or "*" in entry:
+    for entry in filter(None, (part.strip() for part in value.split(","))):
+        origin = _web_origin(entry.rstrip("/"))
+        if origin is None:
             raise ValueError(f"has the entry {entry!r}; each must be an exact origin such as https://app.example.com")
-        out.append(entry.lower())
+        out.append(origin)
     return tuple(out)
 
 
@@ -95,7 +128,7 @@ class Settings:
     )
     database_url: str | None = _setting(
         "MOORING_DATABASE_URL",
-        "postgresql://user:password@host:5432/database, or sqlite:////absolute/path/file.db.",
+        "postgresql://user:password@host:5432/database (`?sslmode=…` as in libpq), or sqlite:////absolute/path/file.db.",
         _database_url,
         default=None,
         shown="SQLite in the data folder",

@@ -60,14 +60,17 @@ class LinkedAccount(BaseModel):
 
 
 class AccountPatch(BaseModel):
-    """A change of an account. `{}` means no change: published SDKs send it for objects that they can't serialise."""
+    """A change of an account. `{}` means no change: published SDKs send it for objects that they can't serialise.
 
-    model_config = ConfigDict(extra="ignore")
+    Further keys of the published contract are taken as long as they change nothing; see `_require_unchanged`.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
     origin_owner_id: str | None = Field(None, min_length=1, max_length=500)
     origin_owner_name: str | None = Field(None, min_length=1, max_length=500)
     origin_username: str | None = Field(None, max_length=500)
-    label: str | dict[str, Any] | None = None
+    label: Annotated[str, Field(max_length=500)] | dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
     type: str | None = None
     shared: bool | None = None
@@ -111,6 +114,32 @@ def _words(values: list[str] | None, *more: str | None) -> list[str]:
     return [w for v in [*(values or ()), *more] if v for w in v.split(",") if w]
 
 
+def _owners(values: list[str] | None, one: str | None) -> list[str]:
+    """Owner ids to search for. They are the caller's own and may hold commas, so a value counts as a whole too."""
+    return [*(values or ()), *_words(values), *([one] if one else ())]
+
+
+def _require_unchanged(body: AccountPatch, account: Account, config: AuthConfig) -> None:
+    """Refuse a change that a PATCH can't make, instead of losing it silently. Raises Unprocessable."""
+    stored = {
+        "provider": account.connector_key,
+        "integration_id": config.id,
+        "connector_profile_id": config.id,
+        "authentication_config_key": config.method_key,
+        "environment": config.environment,
+    }
+    sent = {name: value for name, value in (body.model_extra or {}).items() if value not in (None, {}, "")}
+    faults = [f"{name}: can't be changed here" for name, kept in stored.items() if sent.get(name, kept) != kept]
+    secret = ("credentials", "secrets", "setup_information")
+    faults += [f"{name}: can't be changed here" for name in secret if name in sent]
+    if faults:
+        raise errors.Unprocessable(
+            "credentials and auth config of an account change only through a connect session, which tests them first",
+            hint="Create a connect session with this account_id, and the integration_id to move it to.",
+            errors=faults,
+        )
+
+
 @router.get("")
 async def list_accounts(
     request: Request,
@@ -131,7 +160,7 @@ async def list_accounts(
             tx,
             caller.project_id,
             account_ids=_words(account_ids),
-            owner_ids=[*(origin_owner_ids or ()), *([origin_owner_id] if origin_owner_id else ())],
+            owner_ids=_owners(origin_owner_ids, origin_owner_id),
             providers=_words(providers, provider),
             statuses=_words(status),
             offset=(int(page) - 1) * int(page_size),
@@ -171,11 +200,10 @@ async def get_account_meta(request: Request, caller: Reader, id: str) -> dict[st
 async def patch_account(request: Request, caller: Writer, id: str, body: AccountPatch) -> LinkedAccount:
     """Change labels, metadata, owner or type; suspend (`status: suspended`) or resume (`status: active`)."""
     context: Context = request.app.state.context
-    sent = {name for name in body.model_fields_set if getattr(body, name) not in (None, {})}
     new_type = body.type.lower() if body.type else None
     if new_type not in {None, "production", "test"}:
         raise errors.ValidationFailed("Validation failed", errors=["type: must be production or test"])
-    if new_type == "production" and sent != {"type"}:
+    if new_type == "production" and body.model_fields_set != {"type"}:
         new_type = None  # npm 4.28 adds `type: production` to every change; alone it is meant
     if body.status not in {None, "suspended", "active"}:
         raise errors.ValidationFailed("Validation failed", errors=["status: may be set to suspended or active"])
@@ -191,6 +219,7 @@ async def patch_account(request: Request, caller: Writer, id: str, body: Account
     )
     async with context.db.begin() as tx:
         account, config = await service.change(tx, caller.project_id, id, new)
+        _require_unchanged(body, account, config)
     return render(context, account, config)
 
 
@@ -199,6 +228,7 @@ async def delete_account(request: Request, caller: Writer, id: str) -> LinkedAcc
     """Delete an account: its secrets are shredded at once, and its tokens are revoked at the provider."""
     context: Context = request.app.state.context
     async with context.db.begin() as tx:
+        await service.lock(tx, caller.project_id, id)  # a refresh that ends now would leave a token unrevoked
         grant = await revocation.prepare(tx, context, caller.project_id, id)
         account, config = await service.remove(tx, caller.project_id, id)
     if grant is not None:

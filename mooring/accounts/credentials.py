@@ -73,11 +73,15 @@ def open_(key: DataKey, sealed: bytes, generation: int) -> Secrets:
 
 
 def with_token(secrets: Secrets, oauth2: OAuth2, answer: TokenAnswer) -> Secrets:
-    """The credential with a new token. No refresh token in the answer keeps the old one (rule O14)."""
+    """The credential with a new token. No refresh token in the answer keeps the old one (rule O14).
+
+    Client credentials are their own refresh token: one that a provider sends nevertheless is not kept (rule O16).
+    """
+    code_flow = oauth2.grant == "authorization_code"
     return replace(
         secrets,
         access_token=answer.access_token,
-        refresh_token=answer.refresh_token or secrets.refresh_token,
+        refresh_token=(answer.refresh_token or secrets.refresh_token) if code_flow else None,
         kept={**secrets.kept, **_kept(oauth2, answer)},
     )
 

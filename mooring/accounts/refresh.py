@@ -8,38 +8,43 @@ and the fence are still ours. Waiters re-read the row and never send. Nothing is
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
 
 import structlog
-from sqlalchemy import select, update
+from sqlalchemy import update
+from sqlalchemy.exc import SQLAlchemyError
 
 from mooring import errors
-from mooring.accounts import credentials, service, tokens
-from mooring.accounts.credentials import Secrets
-from mooring.accounts.models import Account, Credential
+from mooring.accounts import credentials, lifecycle, service, tokens
+from mooring.accounts.credentials import Secrets, Times
+from mooring.accounts.models import Credential
 from mooring.accounts.serving import Serving, ServingAccounts
-from mooring.auth_configs import sealing
 from mooring.auth_configs import service as auth_configs
-from mooring.auth_configs.models import AuthConfig
 from mooring.auth_configs.service import OpenConfig
 from mooring.connectors.definition import OAuth2
 from mooring.connectors.registry import Registry
+from mooring.identity import sealing
+from mooring.identity.service import ProjectId
 from mooring.kit import clock
 from mooring.kit.db import Database, record_change
 from mooring.kit.http import HttpClient, HttpFailure
 from mooring.kit.vault import Owner, Vault
-from mooring.protocol.oauth2 import TokenAnswer, TokenNonsense, TokenRefused
+from mooring.protocol.oauth2 import TokenAnswer, TokenNonsense, TokenRefused, missing_scopes
 
 log = structlog.get_logger(__name__)
 
-LEASE_SECONDS = 30.0  # longer than two token deadlines and the pause between them (rule R2)
-WAIT_SECONDS = 25.0  # how long a caller waits for a refresh that somebody else runs
+LEASE_SECONDS = 20.0  # longer than two token deadlines and the pause between them (rule R2)
+WAIT_SECONDS = 25.0  # how long a caller waits for a refresh that somebody else runs; it outlives a dead holder's lease
+AHEAD_SECONDS = 2.0  # how long a caller whose token is still good waits for the next one
 POLL_SECONDS = 0.05
 RETRY_PAUSE = 0.5  # before the one repetition of an uncertain request (rule R8)
 BACKOFF = (5.0, 300.0)  # first and longest pause after failures
+LONGEST_PAUSE = 3600.0  # whatever a provider's Retry-After asks for
+STORE_PAUSES = (0.1, 0.5, 1.5)  # seconds between tries to store an answer: it exists nowhere else
 
 Result = Literal["refreshed", "unchanged", "failed", "over"]
 
@@ -91,7 +96,11 @@ class Refresher:
         valid = serving.expires_at is not None and now < serving.expires_at
         if valid and (not serving.refreshable or (serving.retry_at is not None and now < serving.retry_at)):
             return serving
-        outcome = await self.refresh(serving)
+        try:
+            async with asyncio.timeout(AHEAD_SECONDS if valid else None):
+                outcome = await self.refresh(serving)
+        except TimeoutError:
+            return serving  # the refresh goes on; this caller need not wait for a slow provider
         if outcome.result in {"refreshed", "unchanged"}:
             renewed = await self._accounts.get(serving.project_id, serving.id)
             renewed.require_serving()
@@ -142,22 +151,19 @@ class Refresher:
 
     async def _take_lease(self, serving: Serving) -> _Lease | Outcome | None:
         """Take the lease, or say how things stand, or None while another holder is at work."""
-        now = clock.now()
         async with self._db.begin() as tx:
-            row = (
-                await tx.execute(
-                    select(Credential, Account, AuthConfig)
-                    .join(Account, Account.id == Credential.account_id)
-                    .join(AuthConfig, AuthConfig.id == Account.auth_config_id)
-                    .where(Credential.account_id == serving.id, Account.project_id == serving.project_id)
-                    .with_for_update(of=Credential)
-                )
-            ).first()
-            if row is None:
+            try:
+                # Both rows are locked and read after that: with the credential alone, a waiter on PostgreSQL would see
+                # the account as it was before the last holder ended its grant.
+                account, config_row = await service.lock(tx, serving.project_id, serving.id)
+            except errors.NotFound:
                 return Outcome("over", "the account was deleted")
-            credential, account, config_row = row[0], row[1], row[2]
+            credential = await tx.get_one(Credential, serving.id)
+            now = clock.now()  # after the lock, for which this may have waited
             if credential.generation != serving.generation:
                 return Outcome("unchanged")
+            if lifecycle.effective(account.status, config_active=config_row.active) in {"inactive", "suspended"}:
+                return Outcome("unchanged")  # nothing is sent for it; the caller looks at the account again and refuses
             if account.status == "expired":
                 reason = account.status_reasons[-1]["description"] if account.status_reasons else None
                 return Outcome("over", reason or "the grant is over")
@@ -209,8 +215,11 @@ class Refresher:
             except TokenNonsense as e:
                 # A 429 and a 5xx were refused before anything was spent, as far as anyone can know; a 2xx that can't be
                 # read may have rotated the token.
-                unsure = uncertain or e.status < 300
-                return await self._failed(lease, "transient", e.reason, uncertain=unsure, after=e.retry_after)
+                uncertain = uncertain or e.status < 300
+                if e.status < 300 and e.transient and attempt == 1:
+                    await asyncio.sleep(0 if oauth2.refresh.grace_seconds else RETRY_PAUSE)
+                    continue
+                return await self._failed(lease, "transient", e.reason, uncertain=uncertain, after=e.retry_after)
             except HttpFailure as e:
                 uncertain = uncertain or e.sent
                 if e.sent and attempt == 1:
@@ -229,7 +238,31 @@ class Refresher:
         except errors.Unprocessable as e:
             return await self._failed(lease, "unexpected", e.message, uncertain=True)
         times = credentials.times_of(oauth2, answer, now)
+        for pause in (*STORE_PAUSES, None):
+            try:
+                result = await self._write(lease, oauth2, answer, secrets, times)
+                break
+            except (SQLAlchemyError, OSError) as e:
+                # Once more, even when the commit itself got no reply: if it took place, the generation has moved.
+                log.warning("token not stored yet", account_id=lease.account_id, error=type(e).__name__)
+                if pause is None:
+                    raise
+                await asyncio.sleep(pause)
+        log.info("token refreshed", account_id=lease.account_id, stored=result == "refreshed")
+        if result != "over":
+            return Outcome(result)
+        await self._give_back(lease, answer)
+        return Outcome("over", "the account was deleted")
+
+    async def _write(
+        self, lease: _Lease, oauth2: OAuth2, answer: TokenAnswer, secrets: Secrets, times: Times
+    ) -> Result:
+        now = clock.now()
         async with self._db.begin() as tx:
+            try:
+                account, _ = await service.lock(tx, ProjectId(lease.project_id), lease.account_id)
+            except errors.NotFound:
+                return "over"
             key = await sealing.open_key(tx, self._vault, Owner(lease.project_id, "account", lease.account_id))
             stored = await tx.execute(
                 update(Credential)
@@ -255,15 +288,23 @@ class Refresher:
                     updated_at=now,
                 )
             )
-            if stored.rowcount == 1:  # type: ignore[attr-defined]
-                account = await tx.get_one(Account, lease.account_id)
-                if answer.scope is not None:
-                    account.granted_scopes = list(answer.scope)
-                await service.note_fact(tx, account, "worked")
-                record_change(tx, "account", lease.account_id)
-        log.info("token refreshed", account_id=lease.account_id, stored=stored.rowcount == 1)  # type: ignore[attr-defined]
-        # Zero rows: the account was relinked or this holder was evicted; what is stored now is newer than our answer.
-        return Outcome("refreshed" if stored.rowcount == 1 else "unchanged")  # type: ignore[attr-defined]
+            if stored.rowcount != 1:  # type: ignore[attr-defined]
+                # Relinked, or this holder was evicted: what is stored now is newer than our answer.
+                return "unchanged"
+            if answer.scope is not None:
+                account.granted_scopes = list(answer.scope)
+                account.missing_scopes = list(missing_scopes(lease.config.scopes, answer.scope))
+            await service.note_fact(tx, account, "worked")
+            record_change(tx, "account", lease.account_id)
+        return "refreshed"
+
+    async def _give_back(self, lease: _Lease, answer: TokenAnswer) -> None:
+        """Revoke tokens that came for an account deleted meanwhile: its deletion could not know of them (rule O21)."""
+        token, hint = answer.access_token, "access_token"
+        if answer.refresh_token is not None:
+            token, hint = answer.refresh_token, "refresh_token"
+        with contextlib.suppress(HttpFailure, errors.MooringError):
+            await tokens.revoke(self._http, lease.config, lease.scope, token, hint)
 
     async def _refused(self, lease: _Lease, oauth2: OAuth2, e: TokenRefused, *, uncertain: bool) -> Outcome:
         """The provider said no. Only `invalid_grant` for the stored generation ends the grant (rule O15)."""
@@ -276,6 +317,10 @@ class Refresher:
             else f"the provider ended the grant ({e})"
         )
         async with self._db.begin() as tx:
+            try:
+                account, _ = await service.lock(tx, ProjectId(lease.project_id), lease.account_id)
+            except errors.NotFound:
+                return Outcome("over", "the account was deleted")
             ended = await tx.execute(
                 update(Credential)
                 .where(
@@ -284,12 +329,17 @@ class Refresher:
                     Credential.fence == lease.fence,
                 )
                 .values(
-                    lease_until=None, last_outcome=code, last_error=text[:500], updated_at=clock.now(), retry_at=None
+                    lease_until=None,
+                    pending_generation=None,  # the outcome is known now
+                    pending_since=None,
+                    retry_at=None,
+                    last_outcome=code,
+                    last_error=text[:500],
+                    updated_at=clock.now(),
                 )
             )
             if ended.rowcount != 1:  # type: ignore[attr-defined]
                 return Outcome("unchanged")
-            account = await tx.get_one(Account, lease.account_id)
             await service.note_fact(tx, account, "grant_over", code, text)
         log.warning("grant is over", account_id=lease.account_id, reason=code)
         return Outcome("over", text)
@@ -299,15 +349,21 @@ class Refresher:
     ) -> Outcome:
         """Keep everything, note why, and wait before the next attempt."""
         first, longest = BACKOFF
-        pause = after or min(longest, first * 2**lease.failures) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+        backoff = min(longest, first * 2 ** min(lease.failures, 10)) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+        pause = min(after or backoff, LONGEST_PAUSE)
         now = clock.now()
         async with self._db.begin() as tx:
-            await tx.execute(
+            try:
+                account, _ = await service.lock(tx, ProjectId(lease.project_id), lease.account_id)
+            except errors.NotFound:
+                return Outcome("over", "the account was deleted")
+            noted = await tx.execute(
                 update(Credential)
                 .where(Credential.account_id == lease.account_id, Credential.fence == lease.fence)
                 .values(
                     lease_until=None,
                     pending_generation=lease.generation if uncertain else None,
+                    pending_since=Credential.pending_since if uncertain else None,
                     retry_at=now + timedelta(seconds=pause),
                     failures=Credential.failures + 1,
                     last_outcome=kind[:40],
@@ -315,8 +371,9 @@ class Refresher:
                     updated_at=now,
                 )
             )
-            account = await tx.get_one(Account, lease.account_id)
-            credential = await tx.get_one(Credential, lease.account_id)
+            if noted.rowcount != 1:  # type: ignore[attr-defined]
+                return Outcome("unchanged")  # relinked, or evicted: this failure says nothing of what is stored now
+            credential = await tx.get_one(Credential, lease.account_id, populate_existing=True)
             if credential.expires_at is None or credential.expires_at <= now:
                 await service.note_fact(tx, account, "refresh_failing", "refresh_failing", text)
             record_change(tx, "account", lease.account_id)

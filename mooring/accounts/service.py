@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import and_, or_, select
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mooring import errors
@@ -17,9 +16,9 @@ from mooring.accounts.credentials import Secrets, Times
 from mooring.accounts.models import Account, Credential
 from mooring.accounts.serving import NOT_FOUND
 from mooring.accounts.testing import Identity
-from mooring.auth_configs import sealing
 from mooring.auth_configs.models import AuthConfig
-from mooring.identity.service import ProjectId
+from mooring.identity import sealing
+from mooring.identity.service import ProjectId, lock_project
 from mooring.kit import clock, ids
 from mooring.kit.db import record_change
 from mooring.kit.vault import Owner, Vault
@@ -76,6 +75,24 @@ async def get(tx: AsyncSession, project: ProjectId, id: str) -> tuple[Account, A
     if row is None:
         raise errors.NotFound(NOT_FOUND)
     return row[0], row[1]
+
+
+async def lock(tx: AsyncSession, project: ProjectId, id: str) -> tuple[Account, AuthConfig]:
+    """`get` for a change: until this transaction ends nobody else changes, renews or deletes the account.
+
+    The order is project, credential, account: a refresh takes the last two in the same one, so nobody waits in a circle.
+    """
+    await lock_project(tx, project)
+    mine = (Account.id == id, Account.project_id == project, Account.status != "archived")
+    holder = select(Credential.account_id).join(Account, Account.id == Credential.account_id)
+    await tx.execute(holder.where(*mine).with_for_update(of=Credential))
+    await tx.execute(
+        select(Account)
+        .where(*mine)
+        .with_for_update(of=Account, key_share=True)
+        .execution_options(populate_existing=True)
+    )
+    return await get(tx, project, id)
 
 
 async def search(
@@ -144,17 +161,21 @@ async def link(
 ) -> Account:
     """Save a tested credential: on the given account, on the owner's account, or on a new one (upsert rule).
 
-    Raises NotFound for an account that is gone, Conflict when two links of the same owner race.
+    Links of a project are saved one after the other, so that an owner's parallel links meet one account. Raises
+    NotFound for an account that is gone, Conflict for one of another connector.
     """
+    await lock_project(tx, project)
     account: Account | None
     if account_id is not None:
-        account, _ = await get(tx, project, account_id)
+        account, _ = await lock(tx, project, account_id)
         if account.connector_key != new.config.connector_key:
             raise errors.Conflict(
                 f"the account belongs to {account.connector_key!r}, not to {new.config.connector_key!r}"
             )
     else:
         account = None if multiple else await find_for_owner(tx, project, owner, new.config.connector_key)
+        if account is not None:
+            await lock(tx, project, account.id)
     now = clock.now()
     if account is None:
         account = Account(
@@ -186,7 +207,7 @@ async def link(
             account.origin_username = owner.username
         if owner.label is not None:
             account.label = owner.label
-        if owner.metadata is not None:
+        if owner.metadata:  # `{}` is what some SDKs make of any object: no change
             account.meta = dict(owner.metadata)
         if account_id is None:
             account.type = owner.type
@@ -203,12 +224,7 @@ async def link(
     account.identity = new.identity.id
     account.identity_label = new.identity.label
     account.updated_at = now
-    try:
-        await tx.flush()
-    except IntegrityError:
-        raise errors.Conflict(
-            "another link of the same owner and connector was saved at the same moment", hint="Try again."
-        ) from None
+    await tx.flush()
     await note_fact(tx, account, "linked")
     await save_credential(tx, vault, account, new.secrets, new.times, refreshable=new.refreshable)
     record_change(tx, "account", account.id)
@@ -272,7 +288,7 @@ def _add_reason(account: Account, code: str, description: str | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class AccountChange:
-    """What a PATCH may change. None means no change."""
+    """What a PATCH may change. None means no change, an empty text removes an optional one."""
 
     origin_owner_id: str | None = None
     origin_owner_name: str | None = None
@@ -286,16 +302,17 @@ class AccountChange:
 
 async def change(tx: AsyncSession, project: ProjectId, id: str, new: AccountChange) -> tuple[Account, AuthConfig]:
     """Change the labels of an account. A new owner moves it to that owner's upsert slot, if it is free."""
-    account, config = await get(tx, project, id)
+    account, config = await lock(tx, project, id)
     old_slot = slot_of(account.project_id, account.origin_owner_id, account.origin_owner_name, account.connector_key)
     for name in ("origin_owner_id", "origin_owner_name", "origin_username", "label", "type", "shared"):
         value = getattr(new, name)
         if value is not None:
-            setattr(account, name, value)
+            setattr(account, name, None if value == "" else value)
     if new.metadata is not None:
         account.meta = dict(new.metadata)
     slot = slot_of(account.project_id, account.origin_owner_id, account.origin_owner_name, account.connector_key)
     if slot != old_slot:
+        account.owner_slot = None  # before the search: what is searched for is written first
         taken = await tx.scalar(select(Account.id).where(Account.owner_slot == slot))
         account.owner_slot = None if taken else slot
     if new.suspended is not None:
@@ -308,7 +325,7 @@ async def change(tx: AsyncSession, project: ProjectId, id: str, new: AccountChan
 
 async def remove(tx: AsyncSession, project: ProjectId, id: str) -> tuple[Account, AuthConfig]:
     """Delete an account: shred its data key, drop the credential and what was typed, keep a tombstone without secrets."""
-    account, config = await get(tx, project, id)
+    account, config = await lock(tx, project, id)
     await sealing.shred_key(tx, owner_of(account))
     row = await tx.get(Credential, account.id)
     if row is not None:

@@ -15,11 +15,11 @@ from mooring import errors
 from mooring.accounts import credentials, lifecycle
 from mooring.accounts.credentials import Secrets
 from mooring.accounts.models import Account, Credential
-from mooring.auth_configs import sealing
 from mooring.auth_configs import service as auth_configs
 from mooring.auth_configs.models import AuthConfig
 from mooring.connectors.definition import AuthMethod, Connector
 from mooring.connectors.registry import Registry
+from mooring.identity import sealing
 from mooring.identity.service import ProjectId
 from mooring.kit.cache import Cache
 from mooring.kit.db import Database

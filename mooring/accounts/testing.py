@@ -70,7 +70,12 @@ async def test_credential(
 
     `typed` are the values as a person entered them (to find stray spaces), `secrets` what must not show in a message.
     """
-    injection = inject(method, scope)
+    try:
+        injection = inject(method, scope)
+    except errors.Unprocessable:
+        if stray_spaces(typed):  # a line break inside a value can't even be sent
+            raise rejected("stray_spaces", connector, typed) from None
+        raise
     if method.test is None:
         return Identity()
     url, query, headers, body = request_parts(method.test.request, scope)
@@ -163,14 +168,17 @@ def _judge(
     assert method.test is not None
     status = response.status
     accepted = status in method.test.ok if method.test.ok else 200 <= status < 300
-    html = (response.header("content-type") or "").startswith("text/html")
+    html = (response.header("content-type") or "").lower().startswith("text/html")
+    data = _json(response)
     detail = _excerpt(response, secrets)
     cause = None
     if accepted:
-        if any(dig(_json(response), path) for path in method.test.fail_when):
+        if any(dig(data, path) for path in method.test.fail_when):
             cause = "wrong_credentials"
-        elif html and method.test.identity:
+        elif html:
             cause = "wrong_host"  # a login page or a captive portal, not the API
+        elif method.test.identity and dig(data, method.test.identity) is None and _tells_error(data):
+            cause = "provider_error"  # 200 with an error inside, or with half an answer: it proves nothing
         else:
             return
     elif status == 401:
@@ -186,6 +194,13 @@ def _judge(
     else:
         cause = "wrong_credentials" if status in {400, 402, 407, 422} else "provider_error"
     raise rejected(cause, connector, typed, detail=detail, provider_status=status)
+
+
+def _tells_error(data: Any) -> bool:
+    """Whether a good status carries a bad answer: no JSON object, or one that speaks of an error."""
+    if not isinstance(data, dict):
+        return True
+    return bool(data.get("error") or data.get("errors")) or data.get("ok") is False or data.get("success") is False
 
 
 def _identity(response: BufferedResponse, method: AuthMethod) -> Identity:

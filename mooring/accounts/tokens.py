@@ -12,10 +12,13 @@ from mooring.connectors.definition import OAuth2
 from mooring.kit import clock, ids
 from mooring.kit.http import HttpClient, OutboundRequest
 from mooring.protocol import oauth2 as messages
+from mooring.protocol.redact import redact_text
 from mooring.protocol.template import Template, Unresolved
 
 TOKEN_DEADLINE = 8.0  # seconds in total, slow bodies included (rule R10)
 TOKEN_MAX_BYTES = 1 << 20  # rule O10
+_SECRET_PARAMS = ("refresh_token", "code", "code_verifier")
+_SECRET_FIELDS = ("client_secret", "private_key", "access_token")
 
 
 async def request_token(
@@ -37,17 +40,28 @@ async def request_token(
     # The connector's own parameters win: some providers want another grant_type than the flow's name says.
     body_params = {**params, **render_map(oauth2.token_params, scope)}
     headers, body = _request(config, scope, url, body_params)
-    response = await http.send(
-        OutboundRequest("POST", url, headers, body), deadline=TOKEN_DEADLINE, max_bytes=TOKEN_MAX_BYTES
-    )
-    return messages.parse_token_answer(
-        response.status,
-        response.header("content-type"),
-        response.body,
-        token_format=oauth2.token_format,
-        token_path=oauth2.token_path,
-        retry_after=response.header("retry-after"),
-    )
+    try:
+        response = await http.send(
+            OutboundRequest("POST", url, headers, body), deadline=TOKEN_DEADLINE, max_bytes=TOKEN_MAX_BYTES
+        )
+    except ValueError as e:  # a header that the connector renders from a field; the message holds no value
+        raise errors.Unprocessable(f"the token request can't be sent: {e}") from None
+    try:
+        return messages.parse_token_answer(
+            response.status,
+            response.header("content-type"),
+            response.body,
+            token_format=oauth2.token_format,
+            token_path=oauth2.token_path,
+            retry_after=response.header("retry-after"),
+        )
+    except messages.TokenRefused as e:
+        # Some providers repeat what they refuse, and this text is stored, logged and shown.
+        sent = [body_params[name] for name in _SECRET_PARAMS if name in body_params]
+        sent += [str(scope[name]) for name in _SECRET_FIELDS if scope.get(name)]
+        raise messages.TokenRefused(
+            redact_text(e.error, sent), redact_text(e.description, sent) if e.description else None, e.status
+        ) from None
 
 
 async def revoke(http: HttpClient, config: OpenConfig, scope: Mapping[str, Any], token: str, hint: str) -> bool:
@@ -58,7 +72,7 @@ async def revoke(http: HttpClient, config: OpenConfig, scope: Mapping[str, Any],
     url = render_url(oauth2.revoke_url, scope)
     headers, body = _request(config, scope, url, {"token": token, "token_type_hint": hint}, form=True)
     response = await http.send(OutboundRequest("POST", url, headers, body), deadline=TOKEN_DEADLINE)
-    return response.status < 400 or response.status == 404
+    return 200 <= response.status < 300 or response.status == 404
 
 
 def render_url(template: Template, scope: Mapping[str, Any]) -> str:
@@ -84,16 +98,19 @@ def _request(
         raise errors.Unprocessable("the client id is missing", hint="Set setup.client_id of the auth config.")
     assertion = None
     if oauth2.client_auth == "private_key_jwt":
-        assertion = messages.client_assertion(
-            client_id=client_id,
-            # The issuer as sole audience where it is known ("audience injection"), else exactly the endpoint (rule O17).
-            audience=render_url(oauth2.issuer, scope) if oauth2.issuer else url,
-            private_key=str(scope.get("private_key") or ""),
-            algorithm=oauth2.assertion_algorithm,
-            jti=ids.random_uuid(),
-            now=int(clock.now().timestamp()),
-            key_id=scope.get("key_id"),
-        )
+        try:
+            assertion = messages.client_assertion(
+                client_id=client_id,
+                # The issuer as sole audience where it is known ("audience injection"), else exactly the endpoint (O17).
+                audience=render_url(oauth2.issuer, scope) if oauth2.issuer else url,
+                private_key=str(scope.get("private_key") or ""),
+                algorithm=oauth2.assertion_algorithm,
+                jti=ids.random_uuid(),
+                now=int(clock.now().timestamp()),
+                key_id=scope.get("key_id"),
+            )
+        except ValueError as e:
+            raise errors.Unprocessable(str(e), hint="Set setup.private_key of the auth config.") from None
     secret = scope.get("client_secret")
     return messages.token_request(
         params,

@@ -65,7 +65,7 @@ class AuthConfigCreate(BaseModel):
     environment: str | None = Field(None, min_length=1, max_length=40)
     setup: dict[str, Any] | None = None
     default: bool | None = None
-    active: bool = True
+    active: bool | None = None
 
 
 class AuthConfigPatch(BaseModel):
@@ -147,7 +147,7 @@ async def create_auth_config(request: Request, caller: Writer, body: AuthConfigC
             environment=body.environment,
             setup=body.setup,
             default=body.default,
-            active=body.active,
+            active=body.active is not False,
         )
     return render(request, row)
 

@@ -1,4 +1,4 @@
-"""Tables of the auth config slice, and of the data keys that seal its secrets and the accounts'."""
+"""Table of the auth config slice."""
 
 from __future__ import annotations
 
@@ -9,22 +9,6 @@ from sqlalchemy import ForeignKey, Index, LargeBinary, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from mooring.kit.db import Base
-
-
-class DataKeyRow(Base):
-    """A wrapped data key. Deleting the row shreds all that it sealed (V5); its table can have a backup life of its own."""
-
-    __tablename__ = "data_keys"
-
-    id: Mapped[str] = mapped_column(String(40), primary_key=True)
-    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), index=True)
-    owner_kind: Mapped[str] = mapped_column(String(20))
-    owner_id: Mapped[str] = mapped_column(String(40))
-    kek_id: Mapped[str] = mapped_column(String(40), index=True)
-    blob: Mapped[bytes] = mapped_column(LargeBinary)
-    created_at: Mapped[datetime]
-
-    __table_args__ = (Index("uq_data_keys_owner", "owner_kind", "owner_id", unique=True),)
 
 
 class AuthConfig(Base):

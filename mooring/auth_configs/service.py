@@ -13,11 +13,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mooring import errors
-from mooring.auth_configs import sealing
 from mooring.auth_configs.models import AuthConfig
 from mooring.connectors.definition import AuthMethod, Connector
 from mooring.connectors.registry import Registry
-from mooring.identity.service import ProjectId
+from mooring.identity import sealing
+from mooring.identity.service import ProjectId, lock_project
 from mooring.kit import clock, ids
 from mooring.kit.db import record_change
 from mooring.kit.vault import Owner, Vault
@@ -72,6 +72,7 @@ async def search(
     tx: AsyncSession,
     project: ProjectId,
     *,
+    id: str | None = None,
     connector_key: str | None = None,
     active: bool | None = None,
     only_default: bool = False,
@@ -80,6 +81,8 @@ async def search(
 ) -> tuple[Sequence[AuthConfig], int]:
     """Auth configs of the project in order of creation, and how many there are in all."""
     query = select(AuthConfig).where(AuthConfig.project_id == project)
+    if id is not None:
+        query = query.where(AuthConfig.id == id)
     if connector_key is not None:
         query = query.where(AuthConfig.connector_key == connector_key)
     if active is not None:
@@ -111,8 +114,8 @@ async def create(
     """
     connector = find_connector(registry, connector_key)
     method = find_method(connector, method_key)
-    public, secret = _split_setup(method, setup or {})
-    _require_complete(method, {**public, **secret})
+    public, secret = _merge_setup(method, {}, {}, setup or {})
+    await lock_project(tx, project)
     has_default = await default_for(tx, project, connector.key) is not None
     now = clock.now()
     row = AuthConfig(
@@ -134,7 +137,7 @@ async def create(
     await tx.flush()
     await _seal_setup(tx, vault, row, secret)
     if default or not has_default:
-        await make_default(tx, row)
+        await _make_default(tx, row)
     return row
 
 
@@ -154,6 +157,7 @@ async def change(
 
     Raises NotFound; Conflict when the only or the default config should stop being the default.
     """
+    await lock_project(tx, project)  # the set-up is read, merged and written back: two such changes must not cross
     row = await get(tx, project, id)
     if default is False and row.is_default:
         raise errors.Conflict(
@@ -165,22 +169,17 @@ async def change(
         row.active = active
     if setup is not None:
         method = find_method(find_connector(registry, row.connector_key), row.method_key)
-        public, secret = _split_setup(method, setup)
-        removed = {key for key, value in setup.items() if value is None}
-        public = {k: v for k, v in {**row.setup, **public}.items() if k not in removed}
-        secret = {k: v for k, v in {**await _open_secrets(tx, vault, row), **secret}.items() if k not in removed}
-        _require_complete(method, {**public, **secret})
-        row.setup = public
+        row.setup, secret = _merge_setup(method, row.setup, await _open_secrets(tx, vault, row), setup)
         await _seal_setup(tx, vault, row, secret)
     if default:
-        await make_default(tx, row)
+        await _make_default(tx, row)
     row.updated_at = clock.now()
     record_change(tx, "auth_config", row.id)
     await tx.flush()
     return row
 
 
-async def make_default(tx: AsyncSession, row: AuthConfig) -> None:
+async def _make_default(tx: AsyncSession, row: AuthConfig) -> None:
     """Make this the one default of its connector. The old default gives way in the same transaction."""
     if row.is_default:
         return
@@ -194,11 +193,7 @@ async def make_default(tx: AsyncSession, row: AuthConfig) -> None:
         .values(is_default=False, updated_at=clock.now())
     )
     row.is_default = True
-    record_change(tx, "auth_config", row.id)
-    try:
-        await tx.flush()
-    except IntegrityError:
-        raise errors.Conflict("another auth config became the default at the same moment", hint="Try again.") from None
+    await tx.flush()
 
 
 async def remove(tx: AsyncSession, project: ProjectId, id: str) -> None:
@@ -206,9 +201,10 @@ async def remove(tx: AsyncSession, project: ProjectId, id: str) -> None:
 
     Raises NotFound or Conflict.
     """
+    await lock_project(tx, project)
     row = await get(tx, project, id)
-    _, siblings = await search(tx, project, connector_key=row.connector_key, limit=1)
-    if row.is_default and siblings > 1:
+    _, configs = await search(tx, project, connector_key=row.connector_key, limit=1)
+    if row.is_default and configs > 1:
         raise errors.Conflict(
             "this is the default of several auth configs", hint="Make another one the default, then delete it."
         )
@@ -258,19 +254,17 @@ def find_method(connector: Connector, key: str) -> AuthMethod:
     return method
 
 
-def secrets_set(row: AuthConfig, method: AuthMethod) -> list[str]:
-    """Keys of the secret app fields; their values are write-only (W10)."""
-    return [f.key for f in method.app_fields if f.secret] if row.sealed else []
-
-
-def _split_setup(method: AuthMethod, setup: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Public and secret parts of a set-up as given. Raises ValidationFailed with all faults at once."""
+def _merge_setup(
+    method: AuthMethod, public: Mapping[str, Any], secret: Mapping[str, str], changes: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Public and secret parts of a set-up after the changes; null removes. Raises ValidationFailed with all faults."""
     known = {f.key: f for f in method.app_fields}
     faults: list[str] = []
-    public: dict[str, Any] = {}
-    secret: dict[str, str] = {}
-    for key, value in setup.items():
+    public, secret = dict(public), dict(secret)
+    for key, value in changes.items():
         if value is None:
+            public.pop(key, None)
+            secret.pop(key, None)
             continue
         if key == "scopes" and method.oauth2 and key not in known:
             scopes = value.replace(",", " ").split() if isinstance(value, str) else value
@@ -282,13 +276,18 @@ def _split_setup(method: AuthMethod, setup: Mapping[str, Any]) -> tuple[dict[str
         spec = known.get(key)
         if spec is None:
             names = [*known, *(["scopes"] if method.oauth2 else [])]
-            faults.append(f"setup.{key} is unknown; this method takes: {', '.join(names) or 'nothing'}")
+            faults.append(f"setup.{key[:60]} is unknown; this method takes: {', '.join(names) or 'nothing'}")
         elif not isinstance(value, str) or not value.strip():
             faults.append(f"setup.{key} must be a non-empty string")
         elif fault := field_fault(spec.pattern, spec.pattern_error, value.strip()):
             faults.append(f"setup.{key} {fault}")
         else:
             (secret if spec.secret else public)[key] = value.strip()
+    for spec in method.app_fields:
+        stored = secret if spec.secret else public
+        faulty = any(f.startswith(f"setup.{spec.key} ") for f in faults)
+        if spec.required and spec.default is None and spec.key not in stored and not faulty:
+            faults.append(f"setup.{spec.key} is required by this auth method")
     if faults:
         raise errors.ValidationFailed("the set-up is not valid", errors=faults)
     return public, secret
@@ -301,14 +300,6 @@ def field_fault(pattern: str | None, message: str | None, value: str) -> str | N
     if pattern is not None and not re.fullmatch(pattern, value):
         return message or f"does not match {pattern}"
     return None
-
-
-def _require_complete(method: AuthMethod, setup: Mapping[str, Any]) -> None:
-    missing = [f.key for f in method.app_fields if f.required and f.default is None and not setup.get(f.key)]
-    if missing:
-        raise errors.ValidationFailed(
-            "the set-up is not complete", errors=[f"setup.{key} is required by this auth method" for key in missing]
-        )
 
 
 async def _open_secrets(tx: AsyncSession, vault: Vault, row: AuthConfig) -> dict[str, str]:

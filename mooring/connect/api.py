@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from mooring import errors
 from mooring.connect import service
@@ -21,20 +21,21 @@ router = APIRouter(prefix="/connect_sessions", tags=["Connect sessions"])
 
 Writer = Annotated[Caller, Depends(caller_with("platform:write"))]
 
-_NUMERIC_ORGANIZATION = re.compile(r"speakeasy-sdk/typescript 4\.(\d|1\d|2[0-8])\.")
+_NUMERIC_ORGANIZATION = re.compile(r"speakeasy-sdk/typescript ([0-3]|4\.(\d|1\d|2[0-8]))\.")
 
 
 class ConnectSessionCreate(BaseModel):
     """A new connect session. Unknown keys are ignored: clients of several generations send more than we use."""
 
-    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(extra="ignore")
 
     origin_owner_id: str = Field(min_length=1, max_length=500)
     origin_owner_name: str = Field(min_length=1, max_length=500)
     origin_username: str | None = Field(None, max_length=500)
     provider: str | None = Field(None, max_length=80)
-    integration_id: str | None = Field(
-        None, max_length=80, validation_alias=AliasChoices("integration_id", "connector_profile_id")
+    integration_id: str | None = Field(None, max_length=80)
+    connector_profile_id: str | None = Field(
+        None, max_length=80, description="The newer name of integration_id; the same value."
     )
     categories: list[str | None] | None = None
     account_id: str | None = Field(None, max_length=80)
@@ -53,10 +54,16 @@ class ConnectSessionCreate(BaseModel):
             raise ValueError("must be production or test")
         return value.lower()
 
-    @field_validator("provider", "integration_id", "account_id", "label", "origin_username")
+    @field_validator("provider", "integration_id", "connector_profile_id", "account_id", "label", "origin_username")
     @classmethod
     def _empty(cls, value: str | None) -> str | None:
         return value or None
+
+    @model_validator(mode="after")
+    def _one_config(self) -> ConnectSessionCreate:
+        if self.connector_profile_id and self.integration_id not in {None, self.connector_profile_id}:
+            raise ValueError("integration_id and connector_profile_id are two names of one value, but differ")
+        return self
 
 
 class Authenticate(BaseModel):
@@ -155,7 +162,7 @@ async def create_connect_session(
         origin_owner_name=body.origin_owner_name,
         origin_username=body.origin_username,
         provider=body.provider,
-        integration_id=body.integration_id,
+        integration_id=body.integration_id or body.connector_profile_id,
         account_id=body.account_id,
         categories=[c for c in body.categories if c] if body.categories else None,
         expires_in=body.expires_in,

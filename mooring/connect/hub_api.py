@@ -65,11 +65,8 @@ async def hub_connectors(request: Request, session: Session, provider: str | Non
     context = request.app.state.context
     async with context.db.read() as tx:
         rows = await service.offered_configs(tx, session, context.registry, provider or None)
-        if session.account_id is not None and not rows:
-            _, own = await accounts.get(tx, ProjectId(session.project_id), session.account_id)
-            rows = [own] if own.active else []
     return {
-        "integrations": [_integration(request, row) for row in rows if row.connector_key in context.registry],
+        "integrations": [_integration(request, row) for row in rows],
         "external_trigger_token": session.external_trigger_token,
     }
 
@@ -181,18 +178,18 @@ async def hub_account(request: Request, session: Session, id: str) -> dict[str, 
     context = request.app.state.context
     _own_account(session, id)
     async with context.db.read() as tx:
-        account, config = await accounts.get(tx, ProjectId(session.project_id), id)
-        secrets, _ = await accounts.open_secrets(tx, context.vault, account)
-    connector = context.registry.get(account.connector_key)
+        account, current = await accounts.get(tx, ProjectId(session.project_id), id)
+        chosen = await service.config_of(tx, session, context.registry, session.integration_id or current.id)
+        stored = await linking.stored_form(tx, context, account, current, chosen)
     return {
         "secureId": account.id,
         "provider": account.connector_key,
-        "setupInformation": account.setup,
-        "secrets": {key: credentials.redacted(value) for key, value in secrets.fields.items()},
-        "version": connector.version if connector else "",
-        "authConfigKey": config.method_key,
-        "environment": config.environment,
-        "integrationId": session.integration_id or config.id,
+        "setupInformation": stored.public if stored else {},
+        "secrets": {key: credentials.redacted(value) for key, value in stored.secret.items()} if stored else {},
+        "version": context.registry[account.connector_key].version,
+        "authConfigKey": chosen.method_key,
+        "environment": chosen.environment,
+        "integrationId": chosen.id,
         "status": account.status,
         "name": account.origin_owner_name,
     }

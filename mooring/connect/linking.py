@@ -193,7 +193,14 @@ async def _existing_form(
     if account_id is None:
         return None
     account, current = await accounts.get(tx, ProjectId(session.project_id), account_id)
-    if current.id != config.id:
-        return None  # another method: nothing that is stored fits its form
+    return await stored_form(tx, context, account, current, config)
+
+
+async def stored_form(
+    tx: AsyncSession, context: Context, account: Account, current: AuthConfig, config: AuthConfig
+) -> Form | None:
+    """What an account holds of the form of an auth config; None for another method, whose form it does not fit."""
+    if current.method_key != config.method_key:
+        return None
     secrets, _ = await accounts.open_secrets(tx, context.vault, account)
     return Form(account.setup, secrets.fields, {})

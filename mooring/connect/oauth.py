@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urlencode
 
 import orjson
 import structlog
@@ -19,7 +18,6 @@ from mooring.accounts import credentials, tokens
 from mooring.accounts import service as accounts
 from mooring.accounts.context import Context
 from mooring.accounts.credentials import Secrets
-from mooring.auth_configs import sealing
 from mooring.auth_configs import service as auth_configs
 from mooring.auth_configs.models import AuthConfig
 from mooring.auth_configs.service import OpenConfig
@@ -28,6 +26,7 @@ from mooring.connect.linking import Form
 from mooring.connect.models import ConnectionAttempt, ConnectSession, OAuthTransaction
 from mooring.connectors.apply import render_map
 from mooring.connectors.definition import OAuth2
+from mooring.identity import sealing
 from mooring.identity.service import ProjectId
 from mooring.kit import clock, ids
 from mooring.protocol import oauth2 as messages
@@ -36,6 +35,7 @@ from mooring.protocol.redact import clean_line
 log = structlog.get_logger(__name__)
 
 TRANSACTION_SECONDS = 600  # rule O2
+MAX_URL = 2000  # characters; as long as its column
 _SEALED = "oauth_transaction"
 
 
@@ -70,7 +70,9 @@ async def start(
     fault that the end user can mend is also noted on the attempt, because the Hub learns of it only there.
     """
     return_url = return_url or f"{context.public_url}/embedded/accounts/callback"
-    if not context.is_allowed_return(return_url):
+    # Browsers drop tabs and line breaks from a URL, so what was checked would not be where they go.
+    plain = return_url.isascii() and return_url.isprintable() and " " not in return_url
+    if not plain or len(return_url) > MAX_URL or not context.is_allowed_return(return_url):
         raise errors.BadRequest(
             "redirect_uri is not on an allowed origin",
             code="RedirectNotAllowedError",
@@ -233,6 +235,8 @@ async def _complete(context: Context, transaction: OAuthTransaction, params: Map
         if service.attempt_status(attempt) != "pending":
             raise errors.Conflict("the connection attempt was cancelled or has expired")
         row = await auth_configs.get(tx, ProjectId(transaction.project_id), transaction.auth_config_id)
+        if not row.active:
+            raise errors.Unprocessable("this auth config was disabled meanwhile", extra={"oauth_error": "disabled"})
         opened = await auth_configs.open_config(tx, context.vault, context.registry, row)
         key = await sealing.open_key(tx, context.vault, auth_configs.owner_of(row))
         name = f"{_SEALED}:{transaction.state_hash.hex()}"
@@ -300,5 +304,4 @@ async def fail_attempt(context: Context, session_id: int, attempt_id: str, code:
 
 def _landing(transaction: OAuthTransaction, status: str, **values: str) -> str:
     params = {"connection_attempt_id": transaction.attempt_id, "status": status, **values}
-    joiner = "&" if "?" in transaction.return_url else "?"
-    return f"{transaction.return_url}{joiner}{urlencode(params)}"
+    return messages.add_query(transaction.return_url, [*params.items()])

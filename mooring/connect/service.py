@@ -209,24 +209,23 @@ async def offered_configs(
     The session's integration first (contract §3.6 C5), else the default of each connector, narrowed by the session's
     provider and categories.
     """
-    project = ProjectId(session.project_id)
-    if session.integration_id is not None:
-        config = await auth_configs.get(tx, project, session.integration_id)
-        return [config] if config.active and provider in {None, config.connector_key} else []
     rows, _ = await auth_configs.search(
-        tx, project, connector_key=provider or session.provider, active=True, only_default=True
+        tx,
+        ProjectId(session.project_id),
+        id=session.integration_id,
+        connector_key=session.provider,
+        active=True,
+        only_default=session.integration_id is None,
     )
-    wanted = set(session.categories or ())
+    # Whoever names an auth config has chosen; categories narrow only what is left to choose.
+    wanted = set(session.categories or ()) if session.integration_id is None else set()
     out = []
     for row in rows:
         connector = registry.get(row.connector_key)
-        if connector is None or row.method_key not in connector.auth:
+        if connector is None or row.method_key not in connector.auth or provider not in {None, connector.key}:
             continue
-        if session.provider is not None and row.connector_key != session.provider:
-            continue
-        if wanted and not wanted & set(connector.categories):
-            continue
-        out.append(row)
+        if not wanted or wanted & set(connector.categories):
+            out.append(row)
     return out
 
 

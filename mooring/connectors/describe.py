@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mooring.connectors.definition import AuthMethod, Connector, Field
+from mooring.connectors.definition import AuthMethod, Connector, Field, OAuth2
 
 
 def describe(connector: Connector) -> str:
@@ -21,19 +21,33 @@ def describe(connector: Connector) -> str:
 
 
 def _method(method: AuthMethod) -> list[str]:
-    lines = [f"  {method.key}: {method.label} [{method.kind}]"]
+    lines = [f"  {method.key}: {method.label} [{method.kind}]", f"    base URL: {method.base_url.source}"]
     lines += [f"    operator gives: {_field(f)}" for f in method.app_fields]
     lines += [f"    end user gives: {_field(f)}" for f in method.fields]
     if method.oauth2:
-        o = method.oauth2
-        lines.append(
-            f"    grant: {o.grant}, client authentication: {o.client_auth}, PKCE: {'S256' if o.pkce else 'OFF'}"
-        )
-        lines += [f"    scope: {s}" + (f" – {o.scope_reasons[s]}" if s in o.scope_reasons else "") for s in o.scopes]
+        lines += _oauth2(method.oauth2)
     if method.test:
-        lines.append(f"    tested with: {method.test.request.method} {method.test.request.url}")
+        lines.append(f"    tested with: {method.test.request.method} {method.test.request.url.source}")
     lines += [f"    needs: {p}" for p in method.permissions]
     return lines
+
+
+def _oauth2(oauth2: OAuth2) -> list[str]:
+    code = oauth2.grant == "authorization_code"
+    pkce = f", PKCE: {'S256' if oauth2.pkce else 'OFF'}" if code else ""
+    addresses = (
+        ("authorize", oauth2.authorize_url),
+        ("token", oauth2.token_url),
+        ("refresh", oauth2.refresh_url),
+        ("revoke", oauth2.revoke_url),
+        ("issuer", oauth2.issuer),
+    )
+    reasons = oauth2.scope_reasons
+    return [
+        f"    grant: {oauth2.grant}, client authentication: {oauth2.client_auth}{pkce}",
+        *(f"    {name}: {url.source}" for name, url in addresses if url is not None),
+        *(f"    scope: {s}" + (f" – {reasons[s]}" if s in reasons else "") for s in oauth2.scopes),
+    ]
 
 
 def _field(field: Field) -> str:

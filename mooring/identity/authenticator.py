@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mooring import errors
 from mooring.identity import service
-from mooring.identity.service import Caller
+from mooring.identity.service import CHALLENGE, Caller
 from mooring.kit import clock
 from mooring.kit.cache import Cache
 from mooring.kit.db import Database
@@ -29,9 +29,7 @@ def key_from_header(authorization: str | None) -> str:
     Basic with the key as user name; the colon may be missing and a password is ignored. Bearer works too.
     """
     if not authorization:
-        raise errors.Unauthorized(
-            "no API key was sent", headers={"www-authenticate": 'Basic realm="mooring", charset="UTF-8"'}
-        )
+        raise errors.Unauthorized("no API key was sent", headers=CHALLENGE)
     scheme, _, value = authorization.partition(" ")
     value = value.strip()
     if scheme.lower() == "bearer" and value:
@@ -40,8 +38,9 @@ def key_from_header(authorization: str | None) -> str:
         try:
             return base64.b64decode(value + "=" * (-len(value) % 4), validate=True).decode().partition(":")[0]
         except (binascii.Error, UnicodeDecodeError):
-            raise errors.Unauthorized("the Basic credentials are not base64 of UTF-8 text") from None
-    raise errors.Unauthorized("the Authorization header is neither Basic nor Bearer")
+            message = "the Basic credentials are not base64 of UTF-8 text"
+            raise errors.Unauthorized(message, headers=CHALLENGE) from None
+    raise errors.Unauthorized("the Authorization header is neither Basic nor Bearer", headers=CHALLENGE)
 
 
 class Authenticator:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, LargeBinary, String
+from sqlalchemy import ForeignKey, Index, LargeBinary, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from mooring.kit.db import Base, BigId
@@ -44,3 +44,19 @@ class ApiKey(Base):
     enabled: Mapped[bool] = mapped_column(default=True)
     created_at: Mapped[datetime]
     last_used_at: Mapped[datetime | None]
+
+
+class DataKeyRow(Base):
+    """A wrapped data key. Deleting the row shreds all that it sealed (V5); its table can have a backup life of its own."""
+
+    __tablename__ = "data_keys"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), index=True)
+    owner_kind: Mapped[str] = mapped_column(String(20))
+    owner_id: Mapped[str] = mapped_column(String(40))
+    kek_id: Mapped[str] = mapped_column(String(40), index=True)
+    blob: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime]
+
+    __table_args__ = (Index("uq_data_keys_owner", "owner_kind", "owner_id", unique=True),)

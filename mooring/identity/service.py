@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hmac
 import re
+import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NewType
+from typing import Final, NewType
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mooring import errors
@@ -22,6 +23,7 @@ ProjectId = NewType("ProjectId", str)
 """A project that the caller has proven to belong to. Only authentication makes one from outside input."""
 
 REGION = "local"
+CHALLENGE: Final = {"www-authenticate": 'Basic realm="mooring", charset="UTF-8"'}  # RFC 9110 §11.6.1
 _MADE = re.compile(r"v1\.[a-z0-9-]{1,20}\.([A-Za-z0-9]{1,40})\.[A-Za-z0-9_-]{40,200}")
 
 
@@ -73,13 +75,22 @@ async def authenticate(tx: AsyncSession, key: str) -> Caller:
         if row is not None and hmac.compare_digest(row[0].hash, ids.digest(key)) and row[0].enabled:
             found: ApiKey = row[0]
             return Caller(found.id, ProjectId(found.project_id), row[1], frozenset(found.scopes))
-    raise errors.Unauthorized("the API key is unknown or disabled")
+    raise errors.Unauthorized("the API key is unknown or disabled", headers=CHALLENGE)
 
 
 async def mark_used(tx: AsyncSession, used: Iterable[tuple[str, datetime]]) -> None:
-    """Write when keys were last used; called in batches, never per request."""
-    for key_id, at in used:
-        await tx.execute(update(ApiKey).where(ApiKey.id == key_id).values(last_used_at=at))
+    """Write when keys were last used; called in batches, never per request. The time never goes back."""
+    for key_id, at in sorted(used):  # in one order, so that two processes can't wait for each other in a circle
+        unseen = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < at)
+        await tx.execute(update(ApiKey).where(ApiKey.id == key_id, unseen).values(last_used_at=at))
+
+
+async def lock_project(tx: AsyncSession, project: ProjectId) -> None:
+    """Let those who decide something for a whole project go one after the other, until this transaction ends.
+
+    For rules over several rows: one default per connector, one account per owner. SQLite has one writer anyway.
+    """
+    await tx.execute(select(Project.id).where(Project.id == project).with_for_update(key_share=True))
 
 
 async def create_organization(tx: AsyncSession, name: str) -> Organization:
@@ -95,11 +106,17 @@ async def create_organization(tx: AsyncSession, name: str) -> Organization:
 async def create_project(tx: AsyncSession, organization_id: int, name: str) -> Project:
     """Create a project. Its id is a slug of the name and five digits, like `acme-27270`."""
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or "project"
-    number = int.from_bytes(ids.digest(ids.nanoid())[:4], "big") % 90000 + 10000
-    project = Project(id=f"{slug}-{number}", organization_id=organization_id, name=name, created_at=clock.now())
+    id = _numbered(slug)
+    while await tx.get(Project, id) is not None:
+        id = _numbered(slug)
+    project = Project(id=id, organization_id=organization_id, name=name, created_at=clock.now())
     tx.add(project)
     await tx.flush()
     return project
+
+
+def _numbered(slug: str) -> str:
+    return f"{slug}-{secrets.randbelow(90_000) + 10_000}"
 
 
 async def find_project(tx: AsyncSession, name_or_id: str) -> Project:

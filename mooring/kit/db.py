@@ -113,6 +113,7 @@ class Database:
                 max_overflow=10,
                 pool_pre_ping=True,
                 pool_recycle=1800,
+                hide_parameters=True,  # values of a statement must not reach a log (rule L1)
                 connect_args={
                     "timeout": 10,
                     "command_timeout": 30,
@@ -131,8 +132,8 @@ class Database:
             Path(url.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         url = url.set(drivername="sqlite+aiosqlite")
         # One writer per process queues here instead of polling SQLite's lock.
-        writer = create_async_engine(url, pool_size=1, max_overflow=0, pool_timeout=30)
-        reader = create_async_engine(url, pool_size=3, max_overflow=2, pool_timeout=30)
+        writer = create_async_engine(url, pool_size=1, max_overflow=0, pool_timeout=30, hide_parameters=True)
+        reader = create_async_engine(url, pool_size=3, max_overflow=2, pool_timeout=30, hide_parameters=True)
         for engine, statement in ((writer, "BEGIN IMMEDIATE"), (reader, "BEGIN")):
             event.listen(engine.sync_engine, "connect", _sqlite_connect)
             _begin_with(engine.sync_engine, statement)

@@ -13,19 +13,28 @@ import hmac
 import os
 import re
 import stat
+import tempfile
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import structlog
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from mooring.errors import ConfigurationError
+from mooring.kit import clock
+
+log = structlog.get_logger(__name__)
 
 _VERSION = b"\x01"
 _NONCE = 12
 _COMMITMENT = 16
 _KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,40}")
+_STAMP = "%Y%m%dT%H%M%SZ"
+_MADE_ID = re.compile(r"k[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}")
 
 
 class VaultError(Exception):
@@ -94,37 +103,136 @@ def _aad(*parts: str) -> bytes:
     return bytes(out)
 
 
-class Vault:
-    """The master keys of this process. The first one wraps new data keys; all of them unwrap."""
+@dataclass(frozen=True, slots=True)
+class KeyFile:
+    """The master key file of an installation."""
 
-    def __init__(self, keys: Mapping[str, bytes]) -> None:
+    path: Path
+    data_dir: Path
+
+    def read(self) -> dict[str, bytes]:
+        """Its keys, the primary one first. Raises ConfigurationError."""
+        return read_key_file(self.path, data_dir=self.data_dir)
+
+    def stamp(self) -> tuple[int, int, int, int] | None:
+        """What changes when the file is replaced or edited; None when it can't be seen."""
+        try:
+            seen = self.path.stat()
+        except OSError:
+            return None
+        return seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns
+
+
+@dataclass(frozen=True, slots=True)
+class _Masters:
+    """The master keys of one moment. Never changed, only replaced, so that readers need no lock."""
+
+    aeads: Mapping[str, AESGCM] = field(repr=False)
+    commit_keys: Mapping[str, bytes] = field(repr=False)
+    primary_id: str
+
+
+class Vault:
+    """The master keys of this process. The first one wraps new data keys; all of them unwrap.
+
+    With a `file`, keys that are added to it later become known without a restart. A key that leaves the file stays in
+    memory until the process ends: a data key that a cache holds, wrapped by it, still opens.
+    """
+
+    def __init__(self, keys: Mapping[str, bytes], *, file: KeyFile | None = None) -> None:
         if not keys:
             raise ConfigurationError("no master key: the vault needs at least one")
-        self._aeads = {id: AESGCM(raw) for id, raw in keys.items()}
-        self._commit_keys = {id: hmac.digest(raw, b"mooring key commitment", "sha256") for id, raw in keys.items()}
-        self.primary_id = next(iter(keys))
+        self._file = file
+        self._seen = file.stamp() if file else None
+        self._reading = threading.Lock()
+        self._masters = _masters(keys, None)
+
+    @classmethod
+    def from_file(cls, path: Path, *, data_dir: Path) -> Vault:
+        """The vault of a key file, which it follows. Raises ConfigurationError."""
+        file = KeyFile(path, data_dir)
+        vault = cls(file.read(), file=file)
+        vault._seen = None  # the file may have changed between the reading and the stamp: look once more
+        return vault
 
     def __repr__(self) -> str:
-        return f"<Vault primary={self.primary_id} keys={len(self._aeads)}>"
+        return f"<Vault primary={self.primary_id} keys={len(self.key_ids)}>"
+
+    @property
+    def primary_id(self) -> str:
+        """Id of the master key that wraps new data keys."""
+        return self._masters.primary_id
 
     @property
     def key_ids(self) -> frozenset[str]:
         """Ids of all master keys that this process holds."""
-        return frozenset(self._aeads)
+        return frozenset(self._masters.aeads)
+
+    def reload_if_changed(self) -> bool:
+        """Read the key file again if it was replaced; returns whether it was. One `stat` when nothing changed.
+
+        A file that is gone or wrong changes nothing but the log: the keys in memory still open every row.
+        """
+        if self._file is None:
+            return False
+        with self._reading:
+            stamp = self._file.stamp()
+            if stamp == self._seen or stamp is None:
+                return False
+            self._seen = stamp
+            try:
+                keys = self._file.read()
+            except ConfigurationError as e:
+                log.warning("the master key file can't be read again; the keys in memory stay", error=str(e))
+                return False
+            self._masters = _masters(keys, self._masters)
+            return True
 
     def new_key(self, id: str, owner: Owner) -> tuple[DataKey, WrappedKey]:
         """Make a random 256-bit data key, wrapped for storage."""
+        # Not the hot path; and a key that `keys retire` took away must wrap nothing any more.
+        self.reload_if_changed()
         raw = os.urandom(32)
-        nonce = os.urandom(_NONCE)
-        body = self._aeads[self.primary_id].encrypt(nonce, raw, _wrap_aad(id, owner, self.primary_id))
-        blob = _VERSION + self._commitment(self.primary_id, raw) + nonce + body
-        return DataKey(id, owner, raw), WrappedKey(id, self.primary_id, blob)
+        return DataKey(id, owner, raw), _wrap(self._masters, id, owner, raw)
 
     def unwrap(self, wrapped: WrappedKey, owner: Owner) -> DataKey:
         """Open a data key for its owner. Raises VaultError: master key missing, or not the owner's key."""
-        aead = self._aeads.get(wrapped.kek_id)
-        if aead is None:
-            raise VaultError(f"master key {wrapped.kek_id!r} is not configured")
+        return DataKey(wrapped.id, owner, self._unwrap(wrapped, owner))
+
+    def rewrap(self, wrapped: WrappedKey, owner: Owner) -> WrappedKey:
+        """The same data key, wrapped by the primary master key. Raises VaultError as `unwrap` does."""
+        return _wrap(self._masters, wrapped.id, owner, self._unwrap(wrapped, owner))
+
+    def seal_bytes(self, plaintext: bytes, *, purpose: str) -> bytes:
+        """Seal something of this installation that has no owner in the database, such as the courier's journal."""
+        self.reload_if_changed()
+        masters = self._masters
+        kek_id, nonce = masters.primary_id, os.urandom(_NONCE)
+        head = _VERSION + bytes([len(kek_id)]) + kek_id.encode() + nonce
+        return head + masters.aeads[kek_id].encrypt(nonce, plaintext, _aad("host", purpose, kek_id))
+
+    def open_bytes(self, sealed: bytes, *, purpose: str) -> bytes:
+        """Open what `seal_bytes` sealed. Raises VaultError."""
+        kek_id = sealed_with(sealed)
+        if kek_id is None:
+            raise VaultError("the sealed value has an unknown format")
+        aead = self._aead(kek_id)
+        end = 2 + len(kek_id)
+        try:
+            return aead.decrypt(sealed[end : end + _NONCE], sealed[end + _NONCE :], _aad("host", purpose, kek_id))
+        except (ValueError, InvalidTag):
+            raise VaultError("the sealed value does not belong here, or was altered") from None
+
+    def sign(self, message: bytes, *, purpose: str, key_id: str | None = None) -> bytes:
+        """A MAC of a message under a master key (the primary one by default). Raises VaultError for an unknown key."""
+        masters = self._masters
+        commit_key = masters.commit_keys.get(key_id or masters.primary_id)
+        if commit_key is None:
+            raise VaultError(f"master key {key_id!r} is not configured")
+        return hmac.digest(commit_key, _aad("sign", purpose) + message, "sha256")
+
+    def _unwrap(self, wrapped: WrappedKey, owner: Owner) -> bytes:
+        aead = self._aead(wrapped.kek_id)
         blob = wrapped.blob
         if blob[:1] != _VERSION or len(blob) < 1 + _COMMITMENT + _NONCE + 16:
             raise VaultError("the wrapped key has an unknown format")
@@ -136,12 +244,45 @@ class Vault:
         except InvalidTag:
             raise VaultError("the wrapped key does not belong here, or was altered") from None
         # GCM does not commit to its key: without this tag one blob could open under two master keys.
-        if not hmac.compare_digest(blob[1:start], self._commitment(wrapped.kek_id, raw)):
+        if not hmac.compare_digest(blob[1:start], _commitment(self._masters, wrapped.kek_id, raw)):
             raise VaultError("the wrapped key fails its commitment")
-        return DataKey(wrapped.id, owner, raw)
+        return raw
 
-    def _commitment(self, kek_id: str, raw: bytes) -> bytes:
-        return hmac.digest(self._commit_keys[kek_id], raw, "sha256")[:_COMMITMENT]
+    def _aead(self, kek_id: str) -> AESGCM:
+        if kek_id not in self._masters.aeads:
+            self.reload_if_changed()  # only a miss looks at the file
+        aead = self._masters.aeads.get(kek_id)
+        if aead is None:
+            raise VaultError(f"master key {kek_id!r} is not configured")
+        return aead
+
+
+def _masters(keys: Mapping[str, bytes], before: _Masters | None) -> _Masters:
+    aeads = {id: AESGCM(raw) for id, raw in keys.items()}
+    commit_keys = {id: hmac.digest(raw, b"mooring key commitment", "sha256") for id, raw in keys.items()}
+    if before is not None:
+        aeads = {**before.aeads, **aeads}
+        commit_keys = {**before.commit_keys, **commit_keys}
+    return _Masters(aeads, commit_keys, next(iter(keys)))
+
+
+def _wrap(masters: _Masters, id: str, owner: Owner, raw: bytes) -> WrappedKey:
+    kek_id = masters.primary_id
+    nonce = os.urandom(_NONCE)
+    body = masters.aeads[kek_id].encrypt(nonce, raw, _wrap_aad(id, owner, kek_id))
+    return WrappedKey(id, kek_id, _VERSION + _commitment(masters, kek_id, raw) + nonce + body)
+
+
+def _commitment(masters: _Masters, kek_id: str, raw: bytes) -> bytes:
+    return hmac.digest(masters.commit_keys[kek_id], raw, "sha256")[:_COMMITMENT]
+
+
+def sealed_with(sealed: bytes) -> str | None:
+    """Id of the master key that `seal_bytes` used; the first 42 bytes are enough. None for anything else."""
+    if sealed[:1] != _VERSION or len(sealed) < 2 or len(sealed) < 2 + sealed[1]:
+        return None
+    id = sealed[2 : 2 + sealed[1]].decode("ascii", errors="replace")
+    return id if _KEY_ID.fullmatch(id) else None
 
 
 def _wrap_aad(id: str, owner: Owner, kek_id: str) -> bytes:
@@ -169,10 +310,24 @@ def parse_keys(text: str, *, source: str) -> dict[str, bytes]:
     return keys
 
 
-def make_key() -> tuple[str, str]:
-    """A new master key as (id, base64)."""
+def make_key(*, after: str = "") -> tuple[str, str]:
+    """A new master key as (id, base64). The id begins with the time, so that a later key's id sorts after `after`."""
     raw = os.urandom(32)
-    return "k" + hashlib.sha256(raw).hexdigest()[:8], base64.b64encode(raw).decode()
+    moment = clock.now().replace(microsecond=0)
+    last = made_at(after)
+    if last is not None and moment <= last:
+        moment = last + timedelta(seconds=1)
+    return f"k{moment:{_STAMP}}-{hashlib.sha256(raw).hexdigest()[:8]}", base64.b64encode(raw).decode()
+
+
+def made_at(id: str) -> datetime | None:
+    """When the key with this id was made, to the second; None for an id that an operator chose."""
+    if not _MADE_ID.fullmatch(id):
+        return None
+    try:
+        return datetime.strptime(id[1:17], _STAMP).replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def read_key_file(path: Path, *, data_dir: Path) -> dict[str, bytes]:
@@ -209,9 +364,39 @@ def create_key_file(path: Path, *, data_dir: Path) -> None:
         os.fsync(file.fileno())
 
 
+def write_key_file(path: Path, keys: Mapping[str, bytes]) -> None:
+    """Replace the key file by these keys, the primary one first. Readers see the old file or the new one, never half."""
+    fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
+    try:
+        with os.fdopen(fd, "w") as file:
+            for id, raw in keys.items():
+                file.write(f"{id}:{base64.b64encode(raw).decode()}\n")
+            file.flush()
+            owner = path.stat()
+            if (owner.st_uid, owner.st_gid) != (os.geteuid(), os.getegid()):
+                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)  # run by root, read by the hub's own user
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 def check_key_place(path: Path, data_dir: Path) -> None:
     """Refuse a key file inside the data folder: one stolen backup would hold both."""
     if path.resolve().is_relative_to(data_dir.resolve()):
         raise ConfigurationError(
             f"MOORING_MASTER_KEY_FILE: {path} lies inside the data folder; a copy of that folder must not hold the key"
         )
+
+
+def load_keys(master_keys: str | None, path: Path, *, data_dir: Path) -> dict[str, bytes]:
+    """The master keys of this host: from the environment if given there, else from the key file."""
+    if master_keys:
+        return parse_keys(master_keys, source="MOORING_MASTER_KEYS")
+    return read_key_file(path, data_dir=data_dir)

@@ -11,6 +11,7 @@ import orjson
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import DataError, DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response
 
@@ -103,6 +104,8 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _framework(request: Request, error: HTTPException) -> Response:
+        if isinstance(error.__cause__, errors.MooringError):  # the framework wraps what reading the body raised
+            return _render(request, error.__cause__)
         kind = _BY_STATUS.get(error.status_code)
         headers = dict(error.headers or {})
         if kind is None:
@@ -116,6 +119,11 @@ def install_error_handlers(app: FastAPI) -> None:
         else:
             refusal = kind(str(error.detail), headers=headers)
         return _render(request, refusal)
+
+    @app.exception_handler(Exception)
+    async def _fault(request: Request, error: Exception) -> Response:
+        request.scope["mooring.answered"] = True  # the framework raises the error again after this answer
+        return _render(request, unstorable(error) or unexpected(request.scope.get("mooring.request_id"), error))
 
 
 def _render(request: Request, error: errors.MooringError) -> Response:
@@ -141,8 +149,20 @@ def unexpected(request_id: str | None, error: BaseException) -> errors.Internal:
     return errors.Internal("something went wrong inside the hub; the operator finds it in the log by the request id")
 
 
+def unstorable(error: BaseException) -> errors.BadRequest | None:
+    """The refusal for a value that no row can hold or match (NUL, half a surrogate pair, a huge number), else None."""
+    if isinstance(error, DBAPIError):
+        bad = isinstance(error, DataError) or str(getattr(error.orig, "sqlstate", "")).startswith("22")
+    else:
+        bad = isinstance(error, UnicodeEncodeError | OverflowError)
+    if bad:
+        return errors.BadRequest("a value has characters that cannot be stored, or a number is out of range")
+    return None
+
+
+NO_SNIFF = (b"x-content-type-options", b"nosniff")
 SAFE_HEADERS: tuple[tuple[bytes, bytes], ...] = (
-    (b"x-content-type-options", b"nosniff"),
+    NO_SNIFF,
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
 )
@@ -155,6 +175,9 @@ async def send_error(send: Send, error: errors.MooringError, request_id: str | N
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
+        *SAFE_HEADERS,
+        DEFAULT_POLICY,
+        *([(b"x-request-id", request_id.encode())] if request_id else ()),
         *((k.encode("latin-1"), v.encode("latin-1", "replace")) for k, v in error.headers.items()),
     ]
     await send({"type": "http.response.start", "status": error.status, "headers": headers})

@@ -28,6 +28,7 @@ _LISTS = (
     "account_ids", "origin_owner_ids", "providers", "services", "resources", "actions", "http_methods",
     "status_codes", "request_ids", "source_ids", "source_types",
 )  # fmt: skip
+_ALWAYS_EMPTY = ("child_resources", "sub_resources", "source_values")  # no call of this hub has any
 
 
 def _get(query: QueryParams, name: str) -> list[str]:
@@ -65,7 +66,8 @@ def parse_filter(query: QueryParams) -> LogFilter:
         faults.append("success: must be true or false")
     if faults:
         raise errors.ValidationFailed("Validation failed", errors=faults)
-    return LogFilter(**lists, **moments, success=None if success is None else success == "true")
+    nothing = any(_get(query, name) for name in _ALWAYS_EMPTY)
+    return LogFilter(**lists, **moments, nothing=nothing, success=None if success is None else success == "true")
 
 
 def _paging(query: QueryParams) -> tuple[str, bool, int, tuple[Any, str] | None]:
@@ -81,7 +83,7 @@ def _paging(query: QueryParams) -> tuple[str, bool, int, tuple[Any, str] | None]
         faults.append("page_size: must be from 1 to 500")
     after = None
     if cursor := query.get("next"):
-        after = _position(cursor)
+        after = _position(cursor, order_by)
         if after is None:
             faults.append("next: is not a cursor that this hub made")
     if faults:
@@ -89,12 +91,13 @@ def _paging(query: QueryParams) -> tuple[str, bool, int, tuple[Any, str] | None]
     return order_by, direction == "desc", int(size), after
 
 
-def _position(cursor: str) -> tuple[Any, str] | None:
+def _position(cursor: str, order_by: str) -> tuple[Any, str] | None:
     try:
         value, id = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (ValueError, TypeError, binascii.Error):
         return None
-    return (value, id) if isinstance(id, str) and isinstance(value, str | int | float) else None
+    kind = int | float if order_by in {"status", "duration"} else str
+    return (value, id) if isinstance(value, kind) and isinstance(id, str) else None
 
 
 def _cursor(position: tuple[Any, str]) -> str:

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, or_, select
+from sqlalchemy import ColumnElement, SQLColumnExpression, and_, false, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mooring import errors
 from mooring.identity.service import ProjectId
 from mooring.logs.models import RequestLog
 
-ORDERS = {
+ORDERS: dict[str, SQLColumnExpression[Any]] = {
     "eventDatetime": RequestLog.id,  # the id is made when the call starts
-    "provider": RequestLog.provider,
-    "service": RequestLog.service,
+    "provider": func.coalesce(RequestLog.provider, ""),  # a call that was refused early has none
+    "service": func.coalesce(RequestLog.service, ""),
     "status": RequestLog.status,
     "duration": RequestLog.duration_ms,
 }
@@ -40,6 +41,7 @@ class LogFilter:
     start_date: datetime | None = None
     end_date: datetime | None = None
     success: bool | None = None
+    nothing: bool = False  # asks for a value of something that no row has
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """The filter as SQL."""
@@ -62,6 +64,8 @@ class LogFilter:
             out.append(t.started_at >= self.start_date)
         if self.end_date:
             out.append(t.started_at <= self.end_date)
+        if self.nothing:
+            out.append(false())
         if self.success is not None:
             out.append(t.success == self.success)
         return out
@@ -80,25 +84,21 @@ async def search(
 ) -> tuple[Sequence[RequestLog], tuple[str | float | None, str] | None]:
     """One page of rows and the position after it, or None at the end. Keyset paging: a page costs the same everywhere."""
     column = ORDERS[order_by]
-    query = select(RequestLog).where(
+    query = select(RequestLog, column).where(
         RequestLog.project_id == project, RequestLog.category == category, *filter.conditions()
     )
     if after is not None:
         value, id = after
-        if column is RequestLog.id:
+        if order_by == "eventDatetime":
             query = query.where(RequestLog.id < id if descending else RequestLog.id > id)
         elif descending:
             query = query.where(or_(column < value, and_(column == value, RequestLog.id < id)))
         else:
             query = query.where(or_(column > value, and_(column == value, RequestLog.id > id)))
-    if order_by in {"provider", "service"}:
-        query = query.where(column.is_not(None))
     order = (column.desc(), RequestLog.id.desc()) if descending else (column.asc(), RequestLog.id.asc())
-    rows = (await tx.scalars(query.order_by(*order).limit(limit + 1))).all()
-    if len(rows) <= limit:
-        return rows, None
-    last = rows[limit - 1]
-    return rows[:limit], (getattr(last, column.key), last.id)
+    found = (await tx.execute(query.order_by(*order).limit(limit + 1))).all()
+    rows = [row for row, _ in found[:limit]]
+    return rows, (found[limit - 1][1], rows[-1].id) if len(found) > limit else None
 
 
 async def get(tx: AsyncSession, project: ProjectId, id: str) -> RequestLog:

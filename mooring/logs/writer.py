@@ -10,7 +10,8 @@ from typing import Any
 
 import structlog
 from sqlalchemy import insert
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from mooring.kit.db import Database
 from mooring.logs.models import RequestLog
@@ -51,7 +52,7 @@ class Entry:
     def finish(self, status: int, duration_ms: float, *, error_code: str | None = None) -> Entry:
         """Set the outcome."""
         self.status = status
-        self.success = 200 <= status < 400
+        self.success = 200 <= status < 400 and error_code is None
         self.duration_ms = round(duration_ms, 3)
         self.error_code = error_code
         return self
@@ -59,11 +60,24 @@ class Entry:
     def row(self) -> dict[str, Any]:
         """The values of the table's columns."""
         values = {name: getattr(self, name) for name in self.__slots__}
-        values["path"] = self.path[:2000]
-        values["url"] = self.url[:2000] if self.url else None
-        values["method"] = self.method[:20]
+        values["path"] = _storable(self.path, 2000)
+        values["url"] = _storable(self.url, 2000) if self.url else None
+        values["resource"] = _storable(self.resource, 80) if self.resource else None
+        values["method"] = _storable(self.method, 20)
         values["ended_at"] = self.started_at + timedelta(milliseconds=self.duration_ms)
         return values
+
+
+def _storable(text: str, limit: int) -> str:
+    """What the caller wrote, without what a database refuses: NUL (PostgreSQL) and lone surrogates."""
+    return text[:limit].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether the database could not be asked, as opposed to: it refuses the row."""
+    return isinstance(error, OSError | OperationalError | InterfaceError | PoolTimeoutError) or (
+        isinstance(error, DBAPIError) and error.connection_invalidated
+    )
 
 
 class LogWriter:
@@ -92,22 +106,34 @@ class LogWriter:
     async def stop(self) -> None:
         """Write what waits, then stop."""
         if self._task:
-            self._task.cancel()
+            async with self._lock:  # cancelled between batches: one that is half written would be lost
+                self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         await self.flush()
 
     async def flush(self) -> None:
         """Write all that waits now. Readers call it, so that a caller finds its own calls in the log."""
         async with self._lock:
+            size = BATCH
             while self._waiting:
-                batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+                batch = [self._waiting.popleft() for _ in range(min(size, len(self._waiting)))]
                 try:
                     async with self._db.begin() as tx:
                         await tx.execute(insert(RequestLog), [entry.row() for entry in batch])
-                except (SQLAlchemyError, OSError) as e:
+                except asyncio.CancelledError:
                     self._waiting.extendleft(reversed(batch))
-                    log.warning("request log not written; will try again", error=type(e).__name__, rows=len(batch))
-                    return
+                    raise
+                except Exception as e:  # noqa: BLE001 - the writer must outlive whatever a row or the database does
+                    if _is_away(e):
+                        self._waiting.extendleft(reversed(batch))
+                        log.warning("request log not written; will try again", error=type(e).__name__, rows=len(batch))
+                        return
+                    if len(batch) > 1:  # one by one from here, so that a row that is refused takes no other with it
+                        self._waiting.extendleft(reversed(batch))
+                        size = 1
+                    else:
+                        self.dropped += 1
+                        log.error("request log row refused and dropped", id=batch[0].id, error=type(e).__name__)  # noqa: TRY400 - its text holds the row
 
     async def _run(self) -> None:
         while True:

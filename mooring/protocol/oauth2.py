@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,7 +14,9 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, quote_plus, urlencode, urlsplit, urlunsplit
 
 import orjson
+from cryptography.exceptions import UnsupportedAlgorithm
 from joserfc import jwt
+from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey, RSAKey, import_key
 
 from mooring.protocol.redact import clean_line
@@ -21,6 +24,7 @@ from mooring.protocol.redact import clean_line
 MAX_EXPIRES_IN = 10 * 365 * 86400  # beyond ten years a lifetime is a mistake or "never"
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
+_PRINTABLE = re.compile(r"[\x20-\x7e]+")  # RFC 6749 appendix A.12; anything else can't stand in a header
 _DEAD_GRANT = frozenset({"invalid_grant"})
 
 
@@ -100,17 +104,29 @@ def basic_credentials(client_id: str, client_secret: str, *, form_encode: bool) 
 def client_assertion(
     *, client_id: str, audience: str, private_key: str, algorithm: str, jti: str, now: int, key_id: str | None = None
 ) -> str:
-    """A private_key_jwt assertion (RFC 7523 §3): one audience, unique jti, a life of 60 s (rule O17)."""
-    key: ECKey | OKPKey | RSAKey
-    if algorithm.startswith("ES"):
-        key = import_key(private_key, "EC")
-    elif algorithm == "EdDSA":
-        key = import_key(private_key, "OKP")
-    else:
-        key = import_key(private_key, "RSA")
-    header = {"alg": algorithm, "typ": "JWT"} | ({"kid": key_id} if key_id else {})
+    """A private_key_jwt assertion (RFC 7523 §3): one audience, unique jti, a life of 60 s (rule O17).
+
+    `private_key` is PEM, or a JWK as JSON whose `kid` counts when `key_id` is not given. Raises ValueError, which holds
+    nothing of the key, when it is not a private key for the algorithm.
+    """
     claims = {"iss": client_id, "sub": client_id, "aud": audience, "jti": jti, "iat": now, "exp": now + 60}
-    return jwt.encode(header, claims, key, algorithms=[algorithm])
+    try:
+        key = _signing_key(private_key, algorithm)
+        key_id = key_id or key.kid
+        header = {"alg": algorithm, "typ": "JWT"} | ({"kid": key_id} if key_id else {})
+        return jwt.encode(header, claims, key, algorithms=[algorithm])
+    except (JoseError, ValueError, TypeError, KeyError, UnsupportedAlgorithm):
+        raise ValueError(f"the private key is not a private key for {algorithm}, in PEM or as a JWK") from None
+
+
+def _signing_key(private_key: str, algorithm: str) -> ECKey | OKPKey | RSAKey:
+    text = private_key.strip()
+    material = orjson.loads(text) if text.startswith("{") else text
+    if algorithm.startswith("ES"):
+        return import_key(material, "EC")
+    if algorithm == "EdDSA":
+        return import_key(material, "OKP")
+    return import_key(material, "RSA")
 
 
 def token_request(
@@ -149,7 +165,7 @@ def dig(value: Any, path: str) -> Any:
     for part in path.split("."):
         if isinstance(value, Mapping):
             value = value.get(part)
-        elif isinstance(value, list) and part.isdigit() and int(part) < len(value):
+        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
             value = value[int(part)]
         else:
             return None
@@ -169,7 +185,15 @@ def parse_token_answer(
 
     Tolerates what providers really send (rule O13): form-encoded bodies, `expires_in` as text, missing, zero, negative or
     huge, errors with status 200, a missing `token_type`. A `token_type` other than Bearer is refused (RFC 6749 §7.1).
+    What an overloaded or broken server says of the grant is not believed, whatever its body holds (rule O15).
     """
+    if status == 429 or status >= 500:
+        raise TokenNonsense(
+            f"the token endpoint answered {status}", status, transient=True, retry_after=parse_retry_after(retry_after)
+        )
+    if 300 <= status < 400:
+        # Never followed: a 307 would send the secret to wherever it points (RFC 9700 §4.12).
+        raise TokenNonsense(f"the token endpoint answered with a redirect ({status})", status, transient=False)
     data = _decode(content_type, body, token_format)
     if isinstance(data, Mapping):
         error = data.get("error")
@@ -181,13 +205,6 @@ def parse_token_answer(
             raise TokenRefused(
                 clean_line(error, 80), clean_line(description, 300) if isinstance(description, str) else None, status
             )
-    if status == 429 or status >= 500:
-        raise TokenNonsense(
-            f"the token endpoint answered {status}", status, transient=True, retry_after=parse_retry_after(retry_after)
-        )
-    if 300 <= status < 400:
-        # Never followed: a 307 would send the secret to wherever it points (RFC 9700 §4.12).
-        raise TokenNonsense(f"the token endpoint answered with a redirect ({status})", status, transient=False)
     if not isinstance(data, Mapping):
         kind = "HTML" if body.lstrip()[:1] == b"<" else "no JSON"
         raise TokenNonsense(
@@ -196,7 +213,7 @@ def parse_token_answer(
     if status >= 400:
         raise TokenRefused("error", clean_line(str(data.get("message") or f"status {status}"), 300), status)
     token = dig(data, token_path)
-    if not isinstance(token, str) or not token or not token.isprintable():
+    if not isinstance(token, str) or not token or not _PRINTABLE.fullmatch(token):
         raise TokenNonsense("the token answer holds no access token", status, transient=False)
     token_type = data.get("token_type")
     if isinstance(token_type, str) and token_type.lower() not in {"bearer", "user", "bot", ""}:
@@ -232,16 +249,18 @@ def _decode(content_type: str | None, body: bytes, token_format: str) -> Any:
 
 
 def _lifetime(value: Any) -> int | None:
-    """Seconds, or None when the provider does not say. Zero or less means expired now; text and fractions are read."""
-    if isinstance(value, bool) or value is None:
+    """Seconds, or None when the provider says nothing usable. Text and fractions are read.
+
+    Zero and less count as nothing said: they stand for "never" as often as for "at once", and a token that has ended is
+    noticed by its 401, while believing it would cost a refresh for every call.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     try:
         seconds = float(value)
-    except (TypeError, ValueError):
+    except (ValueError, OverflowError):
         return None
-    if not math.isfinite(seconds):
-        return None
-    return max(0, int(seconds)) if seconds <= MAX_EXPIRES_IN else None
+    return int(seconds) if 1 <= seconds <= MAX_EXPIRES_IN else None
 
 
 def _scope(value: Any) -> tuple[str, ...] | None:

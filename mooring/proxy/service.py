@@ -26,6 +26,7 @@ MASK_MINIMUM: Final = 8  # characters; masking shorter secrets would spoil innoc
 REFRESH_PAUSE: Final = 60.0  # after a refresh that did not cure a 401
 
 FORBIDDEN_METHODS: Final = frozenset({"TRACE", "CONNECT", "TRACK"})
+ALLOW: Final = "GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE"  # RFC 9110 §15.5.6 wants a list; others pass as well
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -81,8 +82,8 @@ async def call(context: Context, project: ProjectId, account_id: str, ask: Call,
     Raises NotFound, AccountInactive, AccountExpiredCredentials before anything is sent; BadRequest for a path that leaves
     the base URL; ProviderError, EgressBlocked and RequestTooSlow when the provider can't be reached.
     """
-    if ask.method in FORBIDDEN_METHODS:
-        raise errors.MethodNotAllowed(f"{ask.method} is not passed on")
+    if ask.method.upper() in FORBIDDEN_METHODS:
+        raise errors.MethodNotAllowed(f"{ask.method} is not passed on", headers={"allow": ALLOW})
     serving = await context.accounts.get(project, account_id)
     entry.account_id, entry.provider = serving.id, serving.connector.key
     entry.origin_owner_id = serving.origin_owner_id
@@ -91,7 +92,11 @@ async def call(context: Context, project: ProjectId, account_id: str, ask: Call,
     answer = await _send(context, serving, ask, entry)
     if answer.response.status != 401 or serving.method.oauth2 is None:
         return answer
-    renewed = await _after_unauthorized(context, serving)
+    try:
+        renewed = await _after_unauthorized(context, serving)
+    except BaseException:  # the caller went away, or the database did: the provider's answer must not stay open
+        await answer.response.aclose()
+        raise
     if renewed is None or not (ask.body is None or isinstance(ask.body, bytes)):
         return answer
     await answer.response.aclose()
@@ -104,17 +109,28 @@ async def call(context: Context, project: ProjectId, account_id: str, ask: Call,
 async def _after_unauthorized(context: Context, serving: Serving) -> Serving | None:
     """The account with another token than the one that was refused, or None when there is none to be had (rule R4)."""
     context.accounts.forget(serving.id)
-    current = await context.accounts.get(serving.project_id, serving.id)
-    if current.generation != serving.generation:
+    current = await _serving_now(context, serving)
+    if current is None or current.generation != serving.generation:
         return current  # somebody renewed it meanwhile: use that, renew nothing
-    if not serving.refreshable or _uncured.blocked(serving.id):
+    if not current.refreshable or _uncured.blocked(serving.id):
         return None
     if current.retry_at is not None and current.retry_at > clock.now():
         return None
     outcome = await context.refresher.refresh(current)
     if outcome.result not in {"refreshed", "unchanged"}:
         return None
-    return await context.accounts.get(serving.project_id, serving.id)
+    renewed = await _serving_now(context, serving)
+    return renewed if renewed is not None and renewed.generation != serving.generation else None
+
+
+async def _serving_now(context: Context, serving: Serving) -> Serving | None:
+    """The account as it is now, or None when it was deleted, suspended or disabled while the call was under way."""
+    try:
+        current = await context.accounts.get(serving.project_id, serving.id)
+        current.require_serving()
+    except errors.MooringError:
+        return None
+    return current
 
 
 async def _send(context: Context, serving: Serving, ask: Call, entry: Entry) -> Answer:
@@ -123,6 +139,9 @@ async def _send(context: Context, serving: Serving, ask: Call, entry: Entry) -> 
     url = target_url(injection, ask)
     entry.url = redact_url(url)
     headers = outbound(_with_defaults(serving, scope, ask.headers), injection.headers)
+    if ask.body is not None and not isinstance(ask.body, bytes):
+        # A stream keeps its announced length: many providers answer 411 to a chunked upload.
+        headers += [(name, value) for name, value in ask.headers if name == "content-length"]
     started = time.perf_counter()
     step = {"method": ask.method, "url": entry.url}
     entry.steps.append(step)
@@ -133,6 +152,8 @@ async def _send(context: Context, serving: Serving, ask: Call, entry: Entry) -> 
     except HttpFailure as e:
         step["error"] = e.kind
         raise refusal(serving.connector.title, e) from None
+    except ValueError as e:  # what the caller sent can't go out, such as a header name with a space
+        raise errors.BadRequest(str(e), code="InvalidHeaderError") from None
     finally:
         step["duration_ms"] = round((time.perf_counter() - started) * 1000, 3)  # type: ignore[assignment]
     step["status"] = response.status  # type: ignore[assignment]

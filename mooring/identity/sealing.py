@@ -1,11 +1,11 @@
-"""Data keys as rows: make, find and shred the key of an auth config or an account."""
+"""Data keys as rows: make, find and shred the key of whatever holds secrets."""
 
 from __future__ import annotations
 
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from mooring.auth_configs.models import DataKeyRow
+from mooring.identity.models import DataKeyRow
 from mooring.kit import clock, ids
 from mooring.kit.vault import DataKey, Owner, Vault, VaultError, WrappedKey
 

@@ -1,0 +1,1 @@
+"""What Mooring costs, measured beside nginx in the same run. Start it with `python -m bench`."""

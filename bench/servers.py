@@ -1,0 +1,210 @@
+"""The servers of a run: the upstream, nginx as the reference, and the hub under test, each with a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import httpx
+import psutil
+
+from tests.servers.ports import HOST, free_port
+from tests.servers.process import Server, require_program, unprivileged_user
+
+BOOTSTRAP_KEY = "bootstrap-key-for-bench-0123456789abcdef"
+CREDENTIAL = "bench-credential-0123456789abcdef"
+HEADER = "Bearer " + CREDENTIAL
+BODY_BYTES = 570
+
+
+def _body() -> str:
+    head = '{"employees":[{"id":1,"name":"Ada","padding":"'
+    tail = '"}],"total":1}'
+    return head + "x" * (BODY_BYTES - len(head) - len(tail)) + tail
+
+
+BODY = _body()
+
+# A benchmark's connections must not end in the middle of it, so no limit on requests per connection.
+_NGINX = """\
+daemon off;
+worker_processes 1;
+pid nginx.pid;
+error_log stderr warn;
+events {{ worker_connections 2048; }}
+http {{
+    access_log off;
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    keepalive_requests 1000000000;
+    keepalive_timeout 600s;
+{http}
+}}
+"""
+
+
+class _Nginx(Server):
+    """An nginx with its own prefix, nothing to do with the system's service."""
+
+    stop_timeout = 3.0
+
+    def __init__(self) -> None:
+        super().__init__(free_port(), unprivileged_user("www-data", "nobody"))
+        self._program = require_program("nginx", Path("/usr/sbin"))
+
+    def http_block(self) -> str:
+        """Return what stands inside `http { }`."""
+        raise NotImplementedError
+
+    def prepare(self) -> None:
+        """Write the configuration."""
+        (self.folder / "nginx.conf").write_text(_NGINX.format(http=self.http_block()))
+
+    def command(self) -> Sequence[str]:
+        """Return nginx in the foreground on its own prefix."""
+        return [self._program, "-p", str(self.folder), "-c", "nginx.conf", "-e", "stderr"]
+
+
+class Upstream(_Nginx):
+    """The provider: one static JSON answer, much faster than anything measured here."""
+
+    name = "upstream"
+
+    def http_block(self) -> str:
+        """Return one location that answers everything."""
+        return f"""
+    server {{
+        listen {HOST}:{self.port} backlog=1024;
+        default_type application/json;
+        location / {{ return 200 '{BODY}'; }}
+    }}"""
+
+
+class Reference(_Nginx):
+    """The practical limit: nginx forwards with a static credential and kept connections; no tenant, vault or log."""
+
+    name = "reference"
+
+    def __init__(self, upstream: Upstream) -> None:
+        super().__init__()
+        self._upstream = upstream
+
+    def http_block(self) -> str:
+        """Return a proxy with a pool of kept connections."""
+        return f"""
+    upstream provider {{
+        server {HOST}:{self._upstream.port};
+        keepalive 256;
+        keepalive_requests 1000000000;
+        keepalive_timeout 600s;
+    }}
+    server {{
+        listen {HOST}:{self.port} backlog=1024;
+        location / {{
+            proxy_pass http://provider;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_set_header Authorization "{HEADER}";
+        }}
+    }}"""
+
+
+class Hub(Server):
+    """`mooring serve` on a data folder that outlives the process. `tree` is the source folder that it runs from."""
+
+    name = "hub"
+    stop_timeout = 20.0
+
+    def __init__(self, home: Path, tree: Path, *, allow: str, database_url: str | None = None) -> None:
+        super().__init__(free_port())
+        self.home = home
+        self.database_url = database_url
+        self._tree = tree
+        self._allow = allow
+        self.start_seconds = 0.0
+        self._spawned = 0.0
+
+    def command(self) -> Sequence[str]:
+        """Return the product's own command."""
+        self._spawned = time.perf_counter()
+        return [sys.executable, "-m", "mooring", "serve", "--host", HOST, "--port", str(self.port)]
+
+    def environment(self) -> Mapping[str, str]:
+        """Return the settings. PYTHONPATH decides which source tree runs."""
+        settings = {
+            "MOORING_DATA_DIR": str(self.home / "data"),
+            "MOORING_BOOTSTRAP_API_KEY": BOOTSTRAP_KEY,
+            "MOORING_CONNECTORS_DIR": str(self.home / "connectors"),
+            "MOORING_EGRESS_ALLOW": self._allow,
+            "MOORING_LOG_LEVEL": "warning",
+            "PYTHONPATH": str(self._tree),
+        }
+        return settings | ({"MOORING_DATABASE_URL": self.database_url} if self.database_url else {})
+
+    def _full_environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("MOORING_")}
+        return {**kept, **self.environment()}
+
+    def prepare(self) -> None:
+        """Write the connector."""
+        folder = self.home / "connectors"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "bench.yaml").write_text(_connector(self._allow))
+
+    def is_ready(self) -> bool:
+        """Poll /readyz closely, and keep the time that the start took."""
+        deadline = time.monotonic() + 0.5
+        while time.monotonic() < deadline:
+            try:
+                if httpx.get(f"{self.base_url}/readyz", timeout=1, trust_env=False).status_code == 200:
+                    self.start_seconds = time.perf_counter() - self._spawned
+                    return True
+            except httpx.TransportError:
+                time.sleep(0.005)
+        return False
+
+    def rss(self) -> float:
+        """Return the resident memory of all processes of this hub, in MB."""
+        parent = psutil.Process(self.pid)
+        return sum(p.memory_info().rss for p in (parent, *parent.children(recursive=True))) / 1e6
+
+    def link(self) -> str:
+        """Link an account by API key, as an end user does; return its id."""
+        with httpx.Client(base_url=self.base_url, auth=(BOOTSTRAP_KEY, ""), timeout=10, trust_env=False) as http:
+            config = _made(http.post("/auth_configs", json=_CONFIG))
+            session = _made(http.post("/connect_sessions", json={"origin_owner_id": "1", "origin_owner_name": "One"}))
+        with httpx.Client(base_url=self.base_url, timeout=10, trust_env=False) as http:
+            form = {"integration_id": config["id"], "credentials": {"api_key": CREDENTIAL}}
+            token = {"x-hub-session-token": session["token"]}
+            return str(_made(http.post("/hub/accounts", json=form, headers=token))["id"])
+
+
+_CONFIG = {"connector_key": "bench", "authentication_config_key": "api_key"}
+
+
+def _connector(origin: str) -> str:
+    return f"""\
+connector: bench
+title: Bench
+category: hris
+base_url: http://{origin}
+auth:
+  api_key:
+    label: API key
+    header: {{name: Authorization, value: "Bearer ${{api_key}}"}}
+    fields: {{api_key: {{label: API key, secret: true}}}}
+    test: {{get: /api/me}}
+"""
+
+
+def _made(response: httpx.Response) -> dict[str, str]:
+    if response.status_code not in {200, 201}:
+        raise RuntimeError(f"{response.request.url.path} answered {response.status_code}: {response.text[:500]}")
+    made: dict[str, str] = response.json()
+    return made

@@ -1,0 +1,38 @@
+"""What a database is: its tables, its schema revision, and whether this version knows it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import inspect, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+import mooring.migrations
+
+
+def revisions() -> list[str]:
+    """The schema revisions that this version knows, oldest first."""
+    folder = Path(mooring.migrations.__file__).parent / "versions"
+    return sorted(p.stem.split("_")[0] for p in folder.glob("[0-9]*.py"))
+
+
+async def tables(tx: AsyncSession) -> frozenset[str]:
+    """Names of the tables that exist. An older schema lacks some."""
+    connection = await tx.connection()
+    return frozenset(await connection.run_sync(lambda sync: inspect(sync).get_table_names()))
+
+
+async def revision(tx: AsyncSession) -> str | None:
+    """The database's schema revision, or None when Mooring was never here."""
+    if "alembic_version" not in await tables(tx):
+        return None
+    found: str | None = await tx.scalar(text("SELECT version_num FROM alembic_version"))
+    return found
+
+
+async def row_counts(tx: AsyncSession) -> dict[str, int]:
+    """Number of rows by table."""
+    out = {}
+    for name in sorted(await tables(tx)):
+        out[name] = int(await tx.scalar(text(f'SELECT count(*) FROM "{name}"')) or 0)  # noqa: S608 - from the catalogue
+    return out

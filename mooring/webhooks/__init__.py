@@ -1,0 +1,1 @@
+"""Events and webhooks: what happened, and telling the endpoints of a project."""

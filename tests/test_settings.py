@@ -1,0 +1,102 @@
+"""Settings: what is taken, what is refused, and that a refusal names the setting and shows no secret."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mooring.errors import ConfigurationError
+from mooring.settings import load, reference, unknown
+
+GOOD = [
+    ("MOORING_DATABASE_URL", "postgres://u:p%40ss@db.example/x", "postgresql://u:p%40ss@db.example/x"),
+    ("MOORING_DATABASE_URL", "postgresql://u@[::1]:5432/x", "postgresql://u@[::1]:5432/x"),
+    ("MOORING_DATABASE_URL", "postgresql://u@h/x?sslmode=verify-full", "postgresql://u@h/x?ssl=verify-full"),
+    ("MOORING_DATABASE_URL", "postgresql://u@/x?host=/run/pg", "postgresql://u@/x?host=%2Frun%2Fpg"),
+    ("MOORING_DATABASE_URL", "sqlite:////var/lib/x.db", "sqlite:////var/lib/x.db"),
+    ("MOORING_PUBLIC_URL", "https://Hub.Example.com:443/", "https://hub.example.com"),
+    ("MOORING_PUBLIC_URL", "http://[::1]:8080", "http://[::1]:8080"),
+    ("MOORING_ALLOWED_ORIGINS", " https://A.example , http://b:3000/,", ("https://a.example", "http://b:3000")),
+    ("MOORING_EGRESS_ALLOW", "127.0.0.1:4300,[::1]:4300,redmine.lan:80", "127.0.0.1:4300,[::1]:4300,redmine.lan:80"),
+    ("MOORING_LOG_LEVEL", "WARNING", "warning"),
+    ("MOORING_BOOTSTRAP_API_KEY", "k" * 32, "k" * 32),
+    ("MOORING_CONNECTORS_DIR", "/etc/connectors", Path("/etc/connectors")),
+]
+
+
+@pytest.mark.parametrize(("name", "raw", "parsed"), GOOD)
+def test_a_good_value_is_taken(name: str, raw: str, parsed: object) -> None:
+    assert getattr(load({name: raw}), name.removeprefix("MOORING_").lower()) == parsed
+
+
+WRONG = [
+    ("MOORING_DATABASE_URL", "mysql://u:sekret@h/x"),
+    ("MOORING_DATABASE_URL", "postgresql://u:sekret@h:port/x"),
+    ("MOORING_DATABASE_URL", "postgresql://u:sekret@[::1/x"),
+    ("MOORING_DATABASE_URL", "postgresql:///x"),
+    ("MOORING_DATABASE_URL", "postgresql://u:sekret@h/x?pool_size=3"),
+    ("MOORING_DATABASE_URL", "postgresql://u:sekret@h/x?sslmode=yes"),
+    ("MOORING_DATABASE_URL", "sqlite:///"),
+    ("MOORING_DATABASE_URL", "sqlite://relative.db"),
+    ("MOORING_PUBLIC_URL", "hub.example.com"),
+    ("MOORING_PUBLIC_URL", "ftp://hub.example.com"),
+    ("MOORING_PUBLIC_URL", "https://hub.example.com/mooring"),
+    ("MOORING_PUBLIC_URL", "https://hub.example.com?x=1"),
+    ("MOORING_PUBLIC_URL", "https://user@hub.example.com"),
+    ("MOORING_PUBLIC_URL", "https://hub.example.com:99999"),
+    ("MOORING_PUBLIC_URL", "https://[::1"),
+    ("MOORING_BOOTSTRAP_API_KEY", "sekret-short"),
+    ("MOORING_BOOTSTRAP_API_KEY", "sekret:" + "k" * 32),
+    ("MOORING_BOOTSTRAP_API_KEY", "sekret " + "k" * 32),
+    ("MOORING_BOOTSTRAP_API_KEY", "sekret" + "k" * 251),
+    ("MOORING_EGRESS_ALLOW", "10.0.0.0/8"),
+    ("MOORING_EGRESS_ALLOW", "redmine.lan"),
+    ("MOORING_EGRESS_ALLOW", "*.lan:80"),
+    ("MOORING_EGRESS_ALLOW", "redmine.lan:0"),
+    ("MOORING_EGRESS_ALLOW", "redmine.lan:80,redmine.lan:65536"),
+    ("MOORING_ALLOWED_ORIGINS", "app.example.com"),
+    ("MOORING_ALLOWED_ORIGINS", "https://app.example.com/page"),
+    ("MOORING_ALLOWED_ORIGINS", "https://*.example.com"),
+    ("MOORING_ALLOWED_ORIGINS", "https://u@app.example.com"),
+    ("MOORING_ALLOWED_ORIGINS", "https://app.example.com:x"),
+    ("MOORING_LOG_LEVEL", "loud"),
+]
+
+
+@pytest.mark.parametrize(("name", "raw"), WRONG)
+def test_a_wrong_value_is_refused_by_name_without_its_secret(name: str, raw: str) -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        load({name: raw})
+    message = str(refusal.value)
+    assert message.startswith(name + " ")
+    assert "\n" not in message
+    assert "sekret" not in message
+
+
+def test_empty_means_not_set() -> None:
+    assert load(dict.fromkeys((name for name, _, _ in reference()), "")) == load({})
+
+
+def test_nothing_set_means_sqlite_in_the_working_folder() -> None:
+    settings = load({})
+    assert settings.resolved_database_url == f"sqlite:///{Path.cwd()}/mooring-data/mooring.db"
+    assert settings.resolved_key_file == Path.cwd() / "mooring-data.keys"
+
+
+def test_the_key_file_lies_beside_the_data_folder_and_never_in_it() -> None:
+    settings = load({"MOORING_DATA_DIR": "/srv/mooring/data"})
+    assert settings.resolved_key_file == Path("/srv/mooring/data.keys")
+
+
+def test_a_repr_shows_no_secret() -> None:
+    secret = {
+        "MOORING_DATABASE_URL": "postgresql://u:sekret@h/x",
+        "MOORING_MASTER_KEYS": "k1:sekret",
+        "MOORING_BOOTSTRAP_API_KEY": "sekret" + "k" * 32,
+    }
+    assert "sekret" not in repr(load(secret))
+
+
+def test_names_that_mean_nothing_are_found() -> None:
+    assert unknown({"MOORING_DATABASE": "x", "MOORING_DATA_DIR": "x", "OTHER": "x"}) == ["MOORING_DATABASE"]
