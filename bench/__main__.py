@@ -36,7 +36,8 @@ def main() -> int:
     def say(line: str) -> None:
         print(f"[{time.monotonic() - begun:4.0f} s] {line}", file=sys.stderr, flush=True)
 
-    say(f"load of the machine before the run: {os.getloadavg()[0]:.1f}")
+    others = os.getloadavg()[0]
+    say(f"load average before the run: {others:.1f}")
     try:
         with tempfile.TemporaryDirectory(prefix="mooring-bench-") as folder:
             results = measure(plan, Path(folder), HERE, say)
@@ -50,7 +51,7 @@ def main() -> int:
     print(tables)
     if options.write:
         shown = " ".join(["python -m bench", *(a for a in sys.argv[1:] if a != "--write")])
-        RESULTS.write_text(report.document(tables, shown))
+        RESULTS.write_text(report.document(tables, shown, others))
         say(f"wrote {RESULTS.relative_to(HERE)}")
     return 0
 

@@ -32,6 +32,7 @@ class Run:
     per_second: float
     p50: float
     p99: float
+    cpu_micros: float = 0.0  # processor time of the target per call; 0 when unknown
 
 
 # wrk has no option for numbers that a program can read; its script can print them at the end, at no cost before.

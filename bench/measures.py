@@ -8,16 +8,17 @@ import statistics
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx
 
 from bench import load
 from bench.load import Run, Target
-from bench.servers import BODY, BOOTSTRAP_KEY, HEADER, Hub, Reference, Upstream
+from bench.servers import BODY, BOOTSTRAP_KEY, HEADER, Hub, Reference, Upstream, cpu_seconds
 from tests.servers.ports import HOST
 from tests.servers.postgres import PostgresServer
+from tests.servers.process import Server
 
 MEASURES = ("start", "throughput", "latency", "memory")
 THROUGHPUT_CONNECTIONS = 32
@@ -130,11 +131,12 @@ def measure(plan: Plan, folder: Path, here: Path, say: Callable[[str], None]) ->
             "nginx": Target("nginx", f"{reference.base_url}/employees?page=1", {}),
             **{name: subject.target(name) for name, subject in subjects.items()},
         }
+        servers = {"direct": upstream, "nginx": reference, **{name: s.hub for name, s in subjects.items()}}
         _check_all(targets, subjects, folder, say)
         if "latency" in plan.measures:
-            results.latency = _rounds(plan, targets, subjects, folder, 1, say)
+            results.latency = _rounds(plan, targets, subjects, servers, folder, 1, say)
         if {"throughput", "memory"} & set(plan.measures):
-            results.throughput = _rounds(plan, targets, subjects, folder, THROUGHPUT_CONNECTIONS, say)
+            results.throughput = _rounds(plan, targets, subjects, servers, folder, THROUGHPUT_CONNECTIONS, say)
         for subject in subjects.values():
             subject.result.loaded_mb = subject.hub.rss()
     return results
@@ -144,6 +146,7 @@ def _rounds(
     plan: Plan,
     targets: dict[str, Target],
     subjects: dict[str, _Subject],
+    servers: dict[str, Server],
     folder: Path,
     connections: int,
     say: Callable[[str], None],
@@ -151,8 +154,8 @@ def _rounds(
     runs: dict[str, list[Run]] = {name: [] for name in targets}
     for number in range(1, plan.rounds + 1):
         for name, target in targets.items():
+            spent = cpu_seconds(servers[name])
             done = load.run(target, folder, connections=connections, seconds=plan.seconds)
-            runs[name].append(done)
             say(
                 f"round {number}/{plan.rounds}, {connections} connections: {name:<28} "
                 f"{done.per_second:>9,.0f}/s   p50 {done.p50:.2f} ms"
@@ -163,6 +166,9 @@ def _rounds(
                 late = 1 - (subject.count() - before) / done.requests
                 subject.result.late_rows = max(subject.result.late_rows, late)
                 subject.settle()
+            # After the log's rows are written, so that they count too.
+            micros = (cpu_seconds(servers[name]) - spent) / done.requests * 1e6
+            runs[name].append(replace(done, cpu_micros=micros))
     return runs
 
 

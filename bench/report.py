@@ -31,9 +31,10 @@ def render(results: Results, plan: Plan) -> str:
     return "\n\n".join(parts)
 
 
-def document(tables: str, command: str) -> str:
-    """Return the content of RESULTS.md."""
-    facts = "\n".join(f"- {line}" for line in [f"{datetime.now(UTC):%Y-%m-%d}, `{command}`", *hardware(), *versions()])
+def document(tables: str, command: str, others: float) -> str:
+    """Return the content of RESULTS.md. `others` is the load average before the run: how much else the machine did."""
+    head = [f"{datetime.now(UTC):%Y-%m-%d}, `{command}`", f"load average before the run: {others:.1f}"]
+    facts = "\n".join(f"- {line}" for line in [*head, *hardware(), *versions()])
     return f"""\
 # Results
 
@@ -50,7 +51,8 @@ anything between. *nginx* forwards to it with `proxy_pass`, kept connections, on
 header: no tenant, no vault, no log. *Mooring* is `mooring serve` as it ships, with an account linked by API key: key
 check, tenancy, account status, unsealing, egress guard, masking of echoed secrets, a row of the request log per call.
 Load comes from `wrk -t1`. Before the rounds, every answer of a short run is compared with the provider's body; a failed
-call in a round ends the run. Memory is the resident size of all processes of `mooring serve`.
+call in a round ends the run. Processor time counts all threads of the target, the writing of log rows included; it
+suffers less than requests/s from other work on the machine. Memory is the resident size of all processes of `mooring serve`.
 """
 
 
@@ -90,6 +92,7 @@ def _loads(results: Results) -> str:
         at = f"{THROUGHPUT_CONNECTIONS} connections"
         row(f"requests/s, {at}", lambda n: f"{median(r.per_second for r in found[n]):,.0f}")
         row("÷ nginx", lambda n: f"{median(results.ratios(n)):.3f}")
+        row("processor time per call, µs", lambda n: f"{median(r.cpu_micros for r in found[n]):.0f}")
         row(f"p50 / p99 ms, {at}", lambda n: _pair(median(r.p50 for r in found[n]), median(r.p99 for r in found[n])))
     if alone := results.latency:
         row("p50 / p99 ms, 1 connection", lambda n: _pair(*(median(getattr(r, p) for r in alone[n]) for p in _POINTS)))
@@ -133,7 +136,7 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def hardware() -> list[str]:
-    """Describe the machine and how busy it was before the run."""
+    """Describe the machine."""
     info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     model = next((line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")), "")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 from tests.servers.ports import HOST, free_port
 from tests.servers.process import Server, require_program, unprivileged_user
@@ -171,18 +171,28 @@ class Hub(Server):
 
     def rss(self) -> float:
         """Return the resident memory of all processes of this hub, in MB."""
-        parent = psutil.Process(self.pid)
-        return sum(p.memory_info().rss for p in (parent, *parent.children(recursive=True))) / 1e6
+        return float(sum(p.memory_info().rss for p in _tree(self))) / 1e6
 
     def link(self) -> str:
         """Link an account by API key, as an end user does; return its id."""
         with httpx.Client(base_url=self.base_url, auth=(BOOTSTRAP_KEY, ""), timeout=10, trust_env=False) as http:
             config = _made(http.post("/auth_configs", json=_CONFIG))
-            session = _made(http.post("/connect_sessions", json={"origin_owner_id": "1", "origin_owner_name": "One"}))
+            owner = {"origin_owner_id": "1", "origin_owner_name": "One", "integration_id": config["id"]}
+            session = _made(http.post("/connect_sessions", json=owner))
         with httpx.Client(base_url=self.base_url, timeout=10, trust_env=False) as http:
             form = {"integration_id": config["id"], "credentials": {"api_key": CREDENTIAL}}
             token = {"x-hub-session-token": session["token"]}
             return str(_made(http.post("/hub/accounts", json=form, headers=token))["id"])
+
+
+def cpu_seconds(server: Server) -> float:
+    """Return the processor time that a server and its children have taken so far."""
+    return float(sum(sum(p.cpu_times()[:2]) for p in _tree(server)))
+
+
+def _tree(server: Server) -> list[psutil.Process]:
+    parent = psutil.Process(server.pid)
+    return [parent, *parent.children(recursive=True)]
 
 
 _CONFIG = {"connector_key": "bench", "authentication_config_key": "api_key"}

@@ -38,6 +38,7 @@ from mooring.proxy import api as proxy_api
 from mooring.proxy import handler as proxy_handler
 from mooring.runtime import close_context, open_context
 from mooring.settings import Settings
+from mooring.webhooks import api as webhooks_api
 
 HUB_METHODS = b"GET, POST, PATCH, DELETE, OPTIONS"
 HUB_HEADERS = b"Content-Type, x-hub-session-token, x-hub-version, x-hub-provider"
@@ -67,6 +68,7 @@ def create_app(settings: Settings, *, public_url: str) -> Edge:
         connectors_api,
         proxy_api,
         logs_api,
+        webhooks_api,
     ):
         api.include_router(module.router)
     _add_health(api)
@@ -111,9 +113,9 @@ class Edge:
         self._origins = frozenset(settings.allowed_origins)
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Context]:
+    async def running(self, *, supervised: bool = False) -> AsyncIterator[Context]:
         """Open the parts of the process and close them again. Refreshes that run are finished first."""
-        context = await open_context(self._settings, public_url=self.public_url)
+        context = await open_context(self._settings, public_url=self.public_url, supervised=supervised)
         self._context = self.api.state.context = context
         try:
             yield context

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 
-from mooring import __version__, errors, settings
+from mooring import __version__, errors, settings, supervisor
 from mooring.settings import Settings
 
 T = TypeVar("T")
@@ -51,7 +52,7 @@ def _main(
 
 def load_settings() -> Settings:
     """The settings, with a warning for names that mean nothing."""
-    if settings.WORKER_ENV not in os.environ:  # the supervisor has said it
+    if supervisor.ROLE not in os.environ:  # the first process has said it
         for name in settings.unknown():
             typer.echo(f"mooring: warning: {name} is no setting of Mooring", err=True)
     return settings.load()
@@ -91,19 +92,73 @@ def serve(
     host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8080,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that share the port.")] = 1,
+    single_process: Annotated[
+        bool,
+        typer.Option(
+            "--single-process", help="Run in this process alone: a crash may lose a refresh that is under way."
+        ),
+    ] = False,
 ) -> None:
-    """Run the hub."""
-    from mooring.connectors.loader import ConnectorFileError
+    """Run the hub: its web processes, and a courier that keeps refreshes safe from their crashes."""
+    loaded = load_database_settings()  # before the imports that cost time: a wrong setting is told at once
+    if supervisor.ROLE not in os.environ:
+        check_port(host, port)
+        if not single_process:
+            _supervise("--host", host, "--port", str(port), "--workers", str(workers))
+        elif workers != 1:
+            raise errors.ConfigurationError("--single-process: can't be joined with --workers")
     from mooring.serve import serve as run
 
+    with _connector_faults():
+        raise typer.Exit(run(loaded, host=host, port=port))
+
+
+@app.command()
+def worker(
+    processes: Annotated[int, typer.Option(min=1, max=64, help="Processes that share the work.")] = 1,
+) -> None:
+    """Run background work without serving: webhooks, refreshes ahead of time, probes. For hosts beside `serve`."""
+    loaded = load_database_settings()
+    if supervisor.ROLE not in os.environ:
+        _supervise("--workers", str(processes))
+    from mooring.serve import work
+
+    with _connector_faults():
+        raise typer.Exit(work(loaded))
+
+
+def _supervise(*arguments: str) -> None:
+    """Become the supervisor: a process of its own size, without what the command line had to import."""
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "mooring.supervisor", *arguments])  # noqa: S606
+
+
+def check_port(host: str, port: int) -> None:
+    """Refuse a port that is taken: the server shares ports, so a second hub would silently take half of the calls."""
+    import socket
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except (OSError, OverflowError) as e:
+            reason = getattr(e, "strerror", None) or str(e)
+            raise errors.ConfigurationError(f"--host/--port: can't listen on {host}:{port}: {reason}") from None
+
+
+@contextlib.contextmanager
+def _connector_faults() -> Iterator[None]:
+    """Say the first fault of a connector file in one line."""
+    from mooring.connectors.loader import ConnectorFileError
+
     try:
-        code = run(load_database_settings(), host=host, port=port, workers=workers)
+        yield
     except ConnectorFileError as e:
         more = f" (and {len(e.problems) - 1} more)" if len(e.problems) > 1 else ""
         raise errors.ConfigurationError(
             f"MOORING_CONNECTORS_DIR: {e.problems[0]}{more}; `mooring connectors check` shows every fault"
         ) from None
-    raise typer.Exit(code)
 
 
 @app.command()

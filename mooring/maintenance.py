@@ -12,6 +12,7 @@ from mooring.kit import clock, idempotency
 from mooring.kit.db import Change
 from mooring.kit.jobs import Claim
 from mooring.logs.models import RequestLog
+from mooring.webhooks import delivery
 
 LOG_DAYS = 90  # contract §2.9
 BITE = 5000  # rows per run: a delete must never hold the writer for long
@@ -27,4 +28,5 @@ async def housekeeping(context: Context, _job: Claim) -> datetime | None:
         await tx.execute(delete(ConnectSession).where(ConnectSession.expires_at < now - timedelta(days=30)))
         await tx.execute(delete(Change).where(Change.at < now - timedelta(minutes=1)))
         await idempotency.purge(tx)
+    await delivery.prune(context.db)
     return clock.now() if removed.rowcount == BITE else None  # type: ignore[attr-defined]

@@ -8,11 +8,12 @@ import sys
 from sqlalchemy.exc import IntegrityError
 
 from mooring import __version__
-from mooring.accounts import revocation
 from mooring.accounts.context import Context
 from mooring.accounts.refresh import Refresher
 from mooring.accounts.serving import ServingAccounts
 from mooring.connectors.registry import load_registry
+from mooring.courier.client import CourierClient
+from mooring.courier.wire import socket_path
 from mooring.errors import ConfigurationError
 from mooring.identity import sealing
 from mooring.identity import service as identity
@@ -57,8 +58,11 @@ async def prepare(settings: Settings) -> Database:
     return db
 
 
-async def open_context(settings: Settings, *, public_url: str) -> Context:
-    """Open everything. Raises ConfigurationError with one line that names the setting."""
+async def open_context(settings: Settings, *, public_url: str, supervised: bool = False) -> Context:
+    """Open everything. Raises ConfigurationError with one line that names the setting.
+
+    `supervised` means that a courier runs beside this process, for the token requests of refreshes.
+    """
     registry = load_registry(settings.connectors_dir)
     guard = EgressGuard(parse_allow(settings.egress_allow))
     db = await prepare(settings)
@@ -70,6 +74,7 @@ async def open_context(settings: Settings, *, public_url: str) -> Context:
         raise
     follower = ChangeFollower(db)
     http = HttpClient(guard, user_agent=f"Mooring/{__version__}")
+    courier = CourierClient(socket_path(settings.data_dir)) if supervised else None
     accounts = ServingAccounts(db, registry)
     authenticate = Authenticator(db)
     follower.register(accounts.cache)
@@ -84,7 +89,8 @@ async def open_context(settings: Settings, *, public_url: str) -> Context:
         http=http,
         authenticate=authenticate,
         accounts=accounts,
-        refresher=Refresher(db, vault, registry, http, accounts),
+        refresher=Refresher(db, vault, registry, http, accounts, courier),
+        courier=courier,
         logs=LogWriter(db),
     )
     await follower.start()
@@ -123,9 +129,10 @@ async def _bootstrap(settings: Settings, db: Database) -> None:
 async def close_context(context: Context) -> None:
     """Close everything; refreshes that run are finished first, queued log rows are written."""
     await context.refresher.drain()
-    await revocation.drain(5.0)
     await context.changes.stop()
     await context.authenticate.stop()
     await context.logs.stop()
+    if context.courier is not None:
+        await context.courier.aclose()
     await context.http.aclose()
     await context.db.close()

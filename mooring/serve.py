@@ -1,4 +1,4 @@
-"""Run the hub: one process, or several that share the port under a small supervisor."""
+"""Run the hub, or background work alone, in this process."""
 
 from __future__ import annotations
 
@@ -7,28 +7,31 @@ import contextlib
 import logging
 import os
 import signal
-import socket
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 
 import structlog
 import uvloop
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
+from sqlalchemy.exc import SQLAlchemyError
 
+from mooring.accounts.context import Context
 from mooring.app import create_app
-from mooring.errors import ConfigurationError
-from mooring.settings import WORKER_ENV, Settings
+from mooring.courier.client import CourierUnavailableError
+from mooring.courier.server import follow_supervisor
+from mooring.runtime import close_context, open_context
+from mooring.settings import Settings
+from mooring.supervisor import ROLE
+from mooring.worker import Worker
 
 log = structlog.get_logger(__name__)
 
 CALLS_SECONDS = 6.0  # that running calls get to end when the hub stops; refreshes have 8 s more
 STOP_SECONDS = 14.0  # rule R18: a graceful stop ends within 15 s, whatever hangs
-STEADY_SECONDS = 60.0  # a worker that lived so long did not die of its start
+RECOVER_SECONDS = 1.0  # between looks for answers that nobody stored
+RECOVER_AGE = 2.0  # seconds; a live process stores its answers in milliseconds
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - translated, not bound
 
 
@@ -61,39 +64,32 @@ def configure_logging(level: str) -> None:
     )
 
 
-def serve(settings: Settings, *, host: str, port: int, workers: int) -> int:
-    """Serve until SIGINT or SIGTERM. Returns the exit code. Raises ConfigurationError before anything listens."""
-    supervised = os.environ.pop(WORKER_ENV, None) is not None
-    if not supervised:
-        check_port(host, port)
+def serve(settings: Settings, *, host: str, port: int) -> int:
+    """Serve in this process until SIGINT or SIGTERM. Returns the exit code.
+
+    Raises ConfigurationError before anything listens. Under a supervisor, token requests travel through its courier.
+    """
     configure_logging(settings.log_level)
-    if workers > 1:
-        return supervise(host=host, port=port, workers=workers)
-    uvloop.run(_serve(settings, host, port, supervised=supervised))
+    uvloop.run(_serve(settings, host, port, supervised=is_supervised()))
     return 0
 
 
-def check_port(host: str, port: int) -> None:
-    """Refuse a port that is taken: the server shares ports, so a second hub would silently take half of the calls."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except (OSError, OverflowError) as e:
-            reason = getattr(e, "strerror", None) or str(e)
-            raise ConfigurationError(f"--host/--port: can't listen on {host}:{port}: {reason}") from None
+def work(settings: Settings) -> int:
+    """Run background work alone in this process until SIGINT or SIGTERM."""
+    configure_logging(settings.log_level)
+    uvloop.run(_work(settings, supervised=is_supervised()))
+    return 0
+
+
+def is_supervised() -> bool:
+    """Whether a supervisor started this process."""
+    return bool(os.environ.get(ROLE))
 
 
 async def _serve(settings: Settings, host: str, port: int, *, supervised: bool) -> None:
     app = create_app(settings, public_url=public_url_of(settings, host, port))
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    if supervised:
-        _stop_with_supervisor(loop, stop)
-    async with app.running():
+    stop = _stop_event(supervised=supervised)
+    async with app.running(supervised=supervised) as context, _background(context):
         server = Server(
             app,
             address=host,
@@ -113,103 +109,62 @@ async def _serve(settings: Settings, host: str, port: int, *, supervised: bool) 
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopping.cancel()
-            loop.call_later(STOP_SECONDS, _give_up)
+            asyncio.get_running_loop().call_later(STOP_SECONDS, _give_up)
             server.stop()  # type: ignore[no-untyped-call]
             await asyncio.wait({serving}, timeout=CALLS_SECONDS)
     log.info("stopped", pid=os.getpid())
 
 
-def _stop_with_supervisor(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    """Stop when the supervisor is gone, even by SIGKILL: its end of our standard input closes with it."""
+async def _work(settings: Settings, *, supervised: bool) -> None:
+    stop = _stop_event(supervised=supervised)
+    public_url = settings.public_url or "http://127.0.0.1:8080"  # background work redirects nobody
+    context = await open_context(settings, public_url=public_url, supervised=supervised)
+    try:
+        async with _background(context):
+            log.info("working", pid=os.getpid())
+            await stop.wait()
+            asyncio.get_running_loop().call_later(STOP_SECONDS, _give_up)
+    finally:
+        await close_context(context)
+    log.info("stopped", pid=os.getpid())
 
-    def ended() -> None:
-        if not os.read(0, 1024):
-            loop.remove_reader(0)
-            stop.set()
 
-    loop.add_reader(0, ended)
+def _stop_event(*, supervised: bool) -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    if supervised:
+        follow_supervisor(loop, stop)
+    return stop
+
+
+@contextlib.asynccontextmanager
+async def _background(context: Context) -> AsyncIterator[None]:
+    """Jobs, and the recovery of answers that a dead process left with the courier."""
+    worker = Worker(context)
+    await worker.start()
+    recovery = asyncio.create_task(_recover(context), name="recovery")
+    try:
+        yield
+    finally:
+        recovery.cancel()
+        await asyncio.gather(recovery, return_exceptions=True)
+        await worker.stop()
+
+
+async def _recover(context: Context) -> None:
+    while True:
+        await asyncio.sleep(RECOVER_SECONDS)
+        context.vault.reload_if_changed()
+        try:
+            await context.refresher.recover(older_than=RECOVER_AGE)
+        except CourierUnavailableError:
+            log.warning("the courier does not answer; its supervisor starts another")
+        except (SQLAlchemyError, OSError) as e:
+            log.warning("kept answers not stored yet", error=type(e).__name__)
 
 
 def _give_up() -> None:
     log.error("the stop took too long; what still runs is cut off", pid=os.getpid())
     os._exit(1)
-
-
-@dataclass(slots=True)
-class _Worker:
-    """One place in the crew: the process in it, and when the next one may take the place of a dead one."""
-
-    process: subprocess.Popen[bytes]
-    started: float
-    failures: int = 0
-    due: float | None = None
-
-
-def supervise(*, host: str, port: int, workers: int) -> int:
-    """Keep `workers` processes alive on one port; a worker that dies is replaced, with a pause that grows."""
-    command = [sys.executable, "-m", "mooring", "serve", "--host", host, "--port", str(port), "--workers", "1"]
-    stopping = False
-
-    def stop(_number: int, _frame: object) -> None:
-        nonlocal stopping
-        stopping = True
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    first = _start(command)
-    # The first one migrates and bootstraps; a wrong setting ends it before the others start.
-    if (code := _wait_ready(first, host, port, lambda: stopping)) is not None:
-        return code
-    crew = [_Worker(p, time.monotonic()) for p in (first, *(_start(command) for _ in range(workers - 1)))]
-    while not stopping:
-        time.sleep(0.1)
-        for worker in crew:
-            if worker.process.poll() is not None and not stopping:
-                _replace(worker, command, time.monotonic())
-    return _stop([worker.process for worker in crew])
-
-
-def _replace(worker: _Worker, command: Sequence[str], now: float) -> None:
-    """Start a dead worker again; the pause before it doubles while its successors die young."""
-    if worker.due is None:
-        worker.failures = 0 if now - worker.started > STEADY_SECONDS else min(worker.failures + 1, 6)
-        worker.due = now + 0.1 * 2**worker.failures
-        log.error("worker ended; starting another", pid=worker.process.pid, code=worker.process.returncode)
-    if now >= worker.due:
-        worker.process, worker.started, worker.due = _start(command), now, None
-
-
-def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
-    # A session of its own: Ctrl-C reaches the supervisor alone, which then stops the workers in order.
-    env = {**os.environ, WORKER_ENV: "1"}
-    return subprocess.Popen(command, env=env, stdin=subprocess.PIPE, start_new_session=True)
-
-
-def _wait_ready(child: subprocess.Popen[bytes], host: str, port: int, stopping: Callable[[], bool]) -> int | None:
-    deadline = time.monotonic() + 60
-    target = (_ANY.get(host, host), port)
-    while time.monotonic() < deadline:
-        if child.poll() is not None:
-            return child.returncode or 1
-        if stopping():
-            return _stop([child])
-        with contextlib.suppress(OSError), socket.create_connection(target, timeout=1):
-            return None
-        time.sleep(0.02)
-    _stop([child])
-    raise ConfigurationError("serve: the first worker did not get ready within 60 s")
-
-
-def _stop(children: Sequence[subprocess.Popen[bytes]]) -> int:
-    for child in children:
-        if child.poll() is None:
-            child.terminate()
-    deadline = time.monotonic() + STOP_SECONDS + 0.5
-    for child in children:
-        try:
-            child.wait(max(0.1, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            log.warning("worker did not stop in time; killed", pid=child.pid)
-            child.kill()
-            child.wait()
-    return 0

@@ -12,7 +12,6 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from mooring.errors import ConfigurationError
 
-WORKER_ENV = "_MOORING_WORKER"  # no setting: the supervisor of `serve --workers` marks its children with it
 LOG_LEVELS = ("debug", "info", "warning", "error")
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _KEY_CHARS = re.compile(r"[\x21-\x39\x3b-\x7e]{32,256}")  # printable ASCII without space and ':'

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-ROLE = "_MOORING_ROLE"  # tells a child that it is one
+ROLE = "_MOORING_ROLE"  # no setting: marks the children of a supervisor
 STOP_SECONDS = 15.0
 READY_SECONDS = 60.0
 STEADY_SECONDS = 5.0  # a child that lived this long starts its next life without a pause
@@ -35,9 +35,12 @@ class Child:
         self.started = 0.0
 
     def start(self) -> None:
-        """Start it in a session of its own: Ctrl-C reaches the supervisor alone, which stops the rest in order."""
+        """Start it in a session of its own: Ctrl-C reaches the supervisor alone, which stops the rest in order.
+
+        The child watches its standard input: when this process is gone, even by SIGKILL, it ends too.
+        """
         env = {**os.environ, ROLE: self.name}
-        self.process = subprocess.Popen(self.command, env=env, start_new_session=True)
+        self.process = subprocess.Popen(self.command, env=env, stdin=subprocess.PIPE, start_new_session=True)
         self.started = time.monotonic()
 
     def tend(self) -> None:

@@ -40,6 +40,7 @@ class Periodic:
 
 HANDLERS: Mapping[str, Handler] = {
     "webhook": delivery.deliver,
+    "webhook_replay": delivery.replay,
     "revoke": revocation.revoke,
     "probe": probes.probe_one,
 }

@@ -48,7 +48,7 @@ def test_help_tells_of_every_option_argument_and_command(path: tuple[str, ...], 
         told = getattr(parameter, "help", None)
         assert told and told in shown, f"{name} has no help"
     for name, below in getattr(command, "commands", {}).items():
-        assert re.search(rf"\b{name} +{re.escape((below.help or '?')[:20])}", shown), name
+        assert re.search(rf"\b{name} +{re.escape((below.help or '?')[:16])}", shown), name
 
 
 def test_help_of_the_process(tmp_path: Path) -> None:

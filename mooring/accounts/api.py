@@ -16,6 +16,7 @@ from mooring.accounts.service import AccountChange
 from mooring.auth_configs.models import AuthConfig
 from mooring.identity.api import caller_with
 from mooring.identity.service import Caller
+from mooring.kit.body import Body
 
 router = APIRouter(prefix="/accounts", tags=["Accounts"])
 
@@ -59,7 +60,7 @@ class LinkedAccount(BaseModel):
     updated_at: datetime
 
 
-class AccountPatch(BaseModel):
+class AccountPatch(Body):
     """A change of an account. `{}` means no change: published SDKs send it for objects that they can't serialise.
 
     Further keys of the published contract are taken as long as they change nothing; see `_require_unchanged`.
@@ -229,8 +230,6 @@ async def delete_account(request: Request, caller: Writer, id: str) -> LinkedAcc
     context: Context = request.app.state.context
     async with context.db.begin() as tx:
         await service.lock(tx, caller.project_id, id)  # a refresh that ends now would leave a token unrevoked
-        grant = await revocation.prepare(tx, context, caller.project_id, id)
+        await revocation.enqueue(tx, context, caller.project_id, id)
         account, config = await service.remove(tx, caller.project_id, id)
-    if grant is not None:
-        revocation.start(context, grant)
     return render(context, account, config)

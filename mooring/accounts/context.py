@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from mooring.accounts.refresh import Refresher
 from mooring.accounts.serving import ServingAccounts
 from mooring.connectors.registry import Registry
+from mooring.courier.client import CourierClient
 from mooring.identity.authenticator import Authenticator
 from mooring.kit.cache import ChangeFollower
 from mooring.kit.db import Database
@@ -34,6 +35,7 @@ class Context:
     refresher: Refresher
     logs: LogWriter
     changes: ChangeFollower
+    courier: CourierClient | None = None
 
     def callback_url(self, connector_key: str) -> str:
         """The redirect URI of a connector: from configuration, never from a request's Host header (rule O8)."""

@@ -39,9 +39,11 @@ def expected_failure(
         found.append(Forecast(times.expires_at, "access_token_ends"))
     if times.refresh_expires_at is not None and refreshable:
         found.append(Forecast(times.refresh_expires_at, "refresh_token_ends"))
-    for spec in method.fields:
-        if spec.lifetime_seconds is not None and secrets.fields.get(spec.key):
-            found.append(Forecast(typed_at + timedelta(seconds=spec.lifetime_seconds), "key_age"))
+    found += [
+        Forecast(typed_at + timedelta(seconds=spec.lifetime_seconds), "key_age")
+        for spec in method.fields
+        if spec.lifetime_seconds is not None and secrets.fields.get(spec.key)
+    ]
     if (end := _certificate_end(secrets.fields)) is not None:
         found.append(Forecast(end, "certificate"))
     return min(found, key=lambda f: f.at, default=None)

@@ -36,6 +36,18 @@ def after(status: str, fact: Fact) -> Status:
     return _TABLE.get((status, fact), status)  # type: ignore[arg-type]
 
 
+_EVENTS: Final[dict[Status, str]] = {
+    "error": "account.error",
+    "expired": "account.expired",
+    "archived": "account.deleted",
+}
+
+
+def event_of(status: Status) -> str:
+    """The event that tells of a change to this status."""
+    return _EVENTS.get(status, "account.updated")
+
+
 def effective(status: str, *, config_active: bool) -> Status:
     """The status as callers see it: a disabled auth config makes its serving accounts inactive (rows 002-13, 002-14).
 

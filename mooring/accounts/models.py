@@ -69,4 +69,12 @@ class Credential(Base):
     failures: Mapped[int] = mapped_column(default=0)
     last_outcome: Mapped[str | None] = mapped_column(String(40))
     last_error: Mapped[str | None] = mapped_column(String(500))
+    typed_at: Mapped[datetime]
+    """When a person last entered or consented to it; the age of a key counts from here."""
+    expected_failure_at: Mapped[datetime | None] = mapped_column(index=True)
+    expected_failure_reason: Mapped[str | None] = mapped_column(String(40))
+    failure_announced_at: Mapped[datetime | None]
+    probe_at: Mapped[datetime | None] = mapped_column(index=True)
+    probe_pause: Mapped[float | None]
+    probe_failures: Mapped[int] = mapped_column(default=0)
     updated_at: Mapped[datetime]

@@ -17,21 +17,27 @@ from typing import Any, Literal
 import structlog
 from sqlalchemy import update
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from mooring import errors
 from mooring.accounts import credentials, lifecycle, service, tokens
+from mooring.accounts.carriage import Carriage
 from mooring.accounts.credentials import Secrets, Times
-from mooring.accounts.models import Credential
+from mooring.accounts.forecast import expected_failure
+from mooring.accounts.models import Account, Credential
 from mooring.accounts.serving import Serving, ServingAccounts
 from mooring.auth_configs import service as auth_configs
+from mooring.auth_configs.models import AuthConfig
 from mooring.auth_configs.service import OpenConfig
 from mooring.connectors.definition import OAuth2
 from mooring.connectors.registry import Registry
+from mooring.courier.client import CourierClient
+from mooring.courier.wire import Parcel
 from mooring.identity import sealing
 from mooring.identity.service import ProjectId
 from mooring.kit import clock
 from mooring.kit.db import Database, record_change
-from mooring.kit.http import HttpClient, HttpFailure
+from mooring.kit.http import BufferedResponse, HttpClient, HttpFailure
 from mooring.kit.vault import Owner, Vault
 from mooring.protocol.oauth2 import TokenAnswer, TokenNonsense, TokenRefused, missing_scopes
 
@@ -70,18 +76,30 @@ class _Lease:
     config: OpenConfig
     scope: dict[str, Any]
 
+    @property
+    def parcel(self) -> Parcel:
+        """What the courier keeps an answer under."""
+        return Parcel(self.account_id, self.project_id, self.generation, self.fence)
+
 
 class Refresher:
     """Runs refreshes for this process. In-process single flight sits on top of the lease in the database."""
 
     def __init__(
-        self, db: Database, vault: Vault, registry: Registry, http: HttpClient, accounts: ServingAccounts
+        self,
+        db: Database,
+        vault: Vault,
+        registry: Registry,
+        http: HttpClient,
+        accounts: ServingAccounts,
+        courier: CourierClient | None = None,
     ) -> None:
         self._db = db
         self._vault = vault
         self._registry = registry
         self._http = http
         self._accounts = accounts
+        self._courier = courier
         self._running: dict[tuple[str, int], asyncio.Task[Outcome]] = {}
 
     async def fresh(self, serving: Serving) -> Serving:
@@ -139,7 +157,9 @@ class Refresher:
         while True:
             taken = await self._take_lease(serving)
             if isinstance(taken, _Lease):
-                outcome = await self._run(taken)
+                carriage = Carriage(self._http, self._courier, taken.parcel)
+                outcome = await self._run(taken, carriage)
+                await carriage.stored()
                 self._accounts.forget(serving.id)
                 return outcome
             if taken is not None:
@@ -149,13 +169,82 @@ class Refresher:
                 return Outcome("failed", "another process is still renewing the token", 1.0)
             await asyncio.sleep(POLL_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
 
+    async def recover(self, *, older_than: float) -> int:
+        """Store answers that the courier still keeps because whoever asked for them died. Returns how many there were.
+
+        The generation and the fence of the lease decide, as they do for the one who asked: an answer that came too late
+        changes nothing.
+        """
+        if self._courier is None:
+            return 0
+        found = await self._courier.waiting(older_than=older_than)
+        for delivered in found:
+            lease = await self._lease_of(delivered.parcel)
+            if lease is not None:
+                outcome = await self._read(lease, delivered.response)
+                self._accounts.forget(lease.account_id)
+                log.warning("answer of a dead process stored", account_id=lease.account_id, result=outcome.result)
+            await self._courier.acknowledge(delivered.number)
+        return len(found)
+
+    async def _lease_of(self, parcel: Parcel) -> _Lease | None:
+        """The lease that a parcel was sent under, if nobody took another one since."""
+        async with self._db.begin() as tx:
+            try:
+                account, config_row = await service.lock(
+                    tx, ProjectId(parcel.project_id), parcel.account_id, project_wide=False
+                )
+            except errors.NotFound:
+                return None
+            credential = await tx.get_one(Credential, parcel.account_id)
+            if (credential.generation, credential.fence) != (parcel.generation, parcel.fence):
+                return None
+            return await self._open_lease(tx, account, config_row, credential, fence=parcel.fence, uncertain=False)
+
+    async def _read(self, lease: _Lease, response: BufferedResponse) -> Outcome:
+        """Act on an answer that was fetched by somebody else."""
+        oauth2 = lease.config.method.oauth2
+        assert oauth2 is not None
+        try:
+            answer = tokens.read_token_answer(lease.config, lease.scope, _grant(oauth2, lease), response)
+        except TokenRefused as e:
+            return await self._refused(lease, oauth2, e, uncertain=False)
+        except TokenNonsense as e:
+            return await self._failed(lease, "transient", e.reason, uncertain=e.status < 300, after=e.retry_after)
+        return await self._store(lease, oauth2, answer)
+
+    async def _open_lease(
+        self,
+        tx: AsyncSession,
+        account: Account,
+        config_row: AuthConfig,
+        credential: Credential,
+        *,
+        fence: int,
+        uncertain: bool,
+    ) -> _Lease:
+        config = await auth_configs.open_config(tx, self._vault, self._registry, config_row)
+        key = await sealing.open_key(tx, self._vault, Owner(account.project_id, "account", account.id))
+        secrets = credentials.open_(key, credential.sealed, credential.generation)
+        return _Lease(
+            project_id=account.project_id,
+            account_id=account.id,
+            generation=credential.generation,
+            fence=fence,
+            uncertain=uncertain,
+            failures=credential.failures,
+            secrets=secrets,
+            config=config,
+            scope={**config.setup, **account.setup, **secrets.scope()},
+        )
+
     async def _take_lease(self, serving: Serving) -> _Lease | Outcome | None:
         """Take the lease, or say how things stand, or None while another holder is at work."""
         async with self._db.begin() as tx:
             try:
                 # Both rows are locked and read after that: with the credential alone, a waiter on PostgreSQL would see
                 # the account as it was before the last holder ended its grant.
-                account, config_row = await service.lock(tx, serving.project_id, serving.id)
+                account, config_row = await service.lock(tx, serving.project_id, serving.id, project_wide=False)
             except errors.NotFound:
                 return Outcome("over", "the account was deleted")
             credential = await tx.get_one(Credential, serving.id)
@@ -181,19 +270,13 @@ class Refresher:
             if credential.retry_at is not None and credential.retry_at > now:
                 wait = (credential.retry_at - now).total_seconds()
                 return Outcome("failed", credential.last_error or "the last attempt failed", wait)
-            config = await auth_configs.open_config(tx, self._vault, self._registry, config_row)
-            key = await sealing.open_key(tx, self._vault, Owner(account.project_id, "account", account.id))
-            secrets = credentials.open_(key, credential.sealed, credential.generation)
-            lease = _Lease(
-                project_id=account.project_id,
-                account_id=account.id,
-                generation=credential.generation,
+            lease = await self._open_lease(
+                tx,
+                account,
+                config_row,
+                credential,
                 fence=credential.fence + 1,
                 uncertain=credential.pending_generation == credential.generation,
-                failures=credential.failures,
-                secrets=secrets,
-                config=config,
-                scope={**config.setup, **account.setup, **secrets.scope()},
             )
             credential.fence = lease.fence
             credential.lease_until = now + timedelta(seconds=LEASE_SECONDS)
@@ -201,14 +284,14 @@ class Refresher:
             credential.pending_since = now
             return lease
 
-    async def _run(self, lease: _Lease) -> Outcome:
+    async def _run(self, lease: _Lease, sender: tokens.Sender) -> Outcome:
         oauth2 = lease.config.method.oauth2
         assert oauth2 is not None
         uncertain = lease.uncertain
         for attempt in (1, 2):
             try:
                 answer = await tokens.request_token(
-                    self._http, lease.config, lease.scope, _grant(oauth2, lease), refreshing=True
+                    sender, lease.config, lease.scope, _grant(oauth2, lease), refreshing=True
                 )
             except TokenRefused as e:
                 return await self._refused(lease, oauth2, e, uncertain=uncertain)
@@ -260,7 +343,7 @@ class Refresher:
         now = clock.now()
         async with self._db.begin() as tx:
             try:
-                account, _ = await service.lock(tx, ProjectId(lease.project_id), lease.account_id)
+                account, _ = await service.lock(tx, ProjectId(lease.project_id), lease.account_id, project_wide=False)
             except errors.NotFound:
                 return "over"
             key = await sealing.open_key(tx, self._vault, Owner(lease.project_id, "account", lease.account_id))
@@ -291,6 +374,18 @@ class Refresher:
             if stored.rowcount != 1:  # type: ignore[attr-defined]
                 # Relinked, or this holder was evicted: what is stored now is newer than our answer.
                 return "unchanged"
+            credential = await tx.get_one(Credential, lease.account_id, populate_existing=True)
+            forecast = expected_failure(
+                lease.config.method,
+                secrets,
+                Times(times.expires_at, times.refresh_at, credential.refresh_expires_at),
+                refreshable=credential.refreshable,
+                typed_at=credential.typed_at,
+            )
+            if forecast is None or forecast.at != credential.expected_failure_at:
+                credential.expected_failure_at = forecast.at if forecast else None
+                credential.expected_failure_reason = forecast.reason if forecast else None
+                credential.failure_announced_at = None
             if answer.scope is not None:
                 account.granted_scopes = list(answer.scope)
                 account.missing_scopes = list(missing_scopes(lease.config.scopes, answer.scope))
@@ -318,7 +413,7 @@ class Refresher:
         )
         async with self._db.begin() as tx:
             try:
-                account, _ = await service.lock(tx, ProjectId(lease.project_id), lease.account_id)
+                account, _ = await service.lock(tx, ProjectId(lease.project_id), lease.account_id, project_wide=False)
             except errors.NotFound:
                 return Outcome("over", "the account was deleted")
             ended = await tx.execute(
@@ -354,7 +449,7 @@ class Refresher:
         now = clock.now()
         async with self._db.begin() as tx:
             try:
-                account, _ = await service.lock(tx, ProjectId(lease.project_id), lease.account_id)
+                account, _ = await service.lock(tx, ProjectId(lease.project_id), lease.account_id, project_wide=False)
             except errors.NotFound:
                 return Outcome("over", "the account was deleted")
             noted = await tx.execute(

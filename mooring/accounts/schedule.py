@@ -80,7 +80,7 @@ async def announce_failures(context: Context, _job: Claim) -> datetime | None:
             .limit(BATCH)
         )
         for account, credential in due:
-            if credential.expected_failure_at > now:
+            if credential.expected_failure_at is not None and credential.expected_failure_at > now:
                 credential.failure_announced_at = now
                 await service.announce(tx, account, "account.expiring")
             elif credential.expected_failure_reason == "access_token_ends":

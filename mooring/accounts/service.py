@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import and_, or_, select
@@ -13,15 +14,19 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from mooring import errors
 from mooring.accounts import credentials, lifecycle
 from mooring.accounts.credentials import Secrets, Times
+from mooring.accounts.forecast import expected_failure
 from mooring.accounts.models import Account, Credential
 from mooring.accounts.serving import NOT_FOUND
 from mooring.accounts.testing import Identity
 from mooring.auth_configs.models import AuthConfig
+from mooring.connectors.definition import AuthMethod
 from mooring.identity import sealing
 from mooring.identity.service import ProjectId, lock_project
 from mooring.kit import clock, ids
 from mooring.kit.db import record_change
 from mooring.kit.vault import Owner, Vault
+from mooring.webhooks import service as webhooks
+from mooring.webhooks.events import account_payload
 
 REASONS_KEPT = 20
 
@@ -43,6 +48,8 @@ class NewCredential:
     """A tested credential, ready to be saved."""
 
     config: AuthConfig
+    method: AuthMethod
+    probe_at: datetime | None
     setup: Mapping[str, str]  # fields that are no secrets
     secrets: Secrets = field(repr=False)
     times: Times
@@ -77,12 +84,16 @@ async def get(tx: AsyncSession, project: ProjectId, id: str) -> tuple[Account, A
     return row[0], row[1]
 
 
-async def lock(tx: AsyncSession, project: ProjectId, id: str) -> tuple[Account, AuthConfig]:
+async def lock(
+    tx: AsyncSession, project: ProjectId, id: str, *, project_wide: bool = True
+) -> tuple[Account, AuthConfig]:
     """`get` for a change: until this transaction ends nobody else changes, renews or deletes the account.
 
-    The order is project, credential, account: a refresh takes the last two in the same one, so nobody waits in a circle.
+    The order is project, credential, account. A refresh, which concerns one account alone, leaves the project out: the
+    refreshes of one project go side by side, and nobody waits in a circle.
     """
-    await lock_project(tx, project)
+    if project_wide:
+        await lock_project(tx, project)
     mine = (Account.id == id, Account.project_id == project, Account.status != "archived")
     holder = select(Credential.account_id).join(Account, Account.id == Credential.account_id)
     await tx.execute(holder.where(*mine).with_for_update(of=Credential))
@@ -177,6 +188,7 @@ async def link(
         if account is not None:
             await lock(tx, project, account.id)
     now = clock.now()
+    created = account is None
     if account is None:
         account = Account(
             id=ids.nanoid(),
@@ -225,16 +237,18 @@ async def link(
     account.identity_label = new.identity.label
     account.updated_at = now
     await tx.flush()
-    await note_fact(tx, account, "linked")
-    await save_credential(tx, vault, account, new.secrets, new.times, refreshable=new.refreshable)
+    status = lifecycle.after(account.status, "linked")
+    if status != account.status:
+        account.status, account.status_reasons = status, []
+    await save_credential(tx, vault, account, new)
     record_change(tx, "account", account.id)
+    await announce(tx, account, "account.created" if created else "account.updated")
     return account
 
 
-async def save_credential(
-    tx: AsyncSession, vault: Vault, account: Account, secrets: Secrets, times: Times, *, refreshable: bool
-) -> None:
+async def save_credential(tx: AsyncSession, vault: Vault, account: Account, new: NewCredential) -> None:
     """Seal a credential as the account's next generation. Whoever is renewing the old one is evicted by it."""
+    now, times = clock.now(), new.times
     key = await sealing.ensure_key(tx, vault, owner_of(account))
     row = await tx.get(Credential, account.id, with_for_update=True)
     if row is None:
@@ -242,24 +256,30 @@ async def save_credential(
         tx.add(row)
     row.generation += 1
     row.fence += 1
-    row.sealed = credentials.seal(key, secrets, row.generation)
+    row.sealed = credentials.seal(key, new.secrets, row.generation)
     row.expires_at = times.expires_at
     row.refresh_at = times.refresh_at
     row.refresh_expires_at = times.refresh_expires_at
-    row.refreshable = refreshable
+    row.refreshable = new.refreshable
     row.lease_until = row.pending_generation = row.pending_since = row.retry_at = None
     row.failures = 0
     row.last_outcome, row.last_error = "linked", None
-    row.updated_at = clock.now()
+    row.typed_at = row.updated_at = now
+    row.probe_failures, row.probe_pause, row.probe_at = 0, None, new.probe_at
+    forecast = expected_failure(new.method, new.secrets, times, refreshable=new.refreshable, typed_at=now)
+    row.expected_failure_at = forecast.at if forecast else None
+    row.expected_failure_reason = forecast.reason if forecast else None
+    row.failure_announced_at = None
     await tx.flush()
 
 
 async def open_secrets(tx: AsyncSession, vault: Vault, account: Account) -> tuple[Secrets, int]:
     """Open the credential of an account, and its generation. Raises NotFound when it was shredded."""
     row = await tx.get(Credential, account.id)
-    if row is None:
+    wrapped = await sealing.find_key(tx, owner_of(account))
+    if row is None or wrapped is None:  # a delete may come between any two reads
         raise errors.NotFound(NOT_FOUND)
-    key = await sealing.open_key(tx, vault, owner_of(account))
+    key = vault.unwrap(wrapped, owner_of(account))
     return credentials.open_(key, row.sealed, row.generation), row.generation
 
 
@@ -278,7 +298,24 @@ async def note_fact(
     account.updated_at = clock.now()
     record_change(tx, "account", account.id)
     await tx.flush()
+    await announce(tx, account, lifecycle.event_of(status))
     return True
+
+
+async def announce(tx: AsyncSession, account: Account, event: str) -> None:
+    """Write an event about an account, in the transaction of the fact that it tells."""
+    payload = account_payload(
+        provider=account.connector_key,
+        origin_owner_id=account.origin_owner_id,
+        origin_owner_name=account.origin_owner_name,
+        origin_username=account.origin_username,
+        setup_information=account.setup,
+        status=account.status,
+        status_reasons=account.status_reasons,
+    )
+    await webhooks.emit(
+        tx, project_id=account.project_id, event=event, record_id=account.id, account_id=account.id, payload=payload
+    )
 
 
 def _add_reason(account: Account, code: str, description: str | None) -> None:
@@ -315,11 +352,12 @@ async def change(tx: AsyncSession, project: ProjectId, id: str, new: AccountChan
         account.owner_slot = None  # before the search: what is searched for is written first
         taken = await tx.scalar(select(Account.id).where(Account.owner_slot == slot))
         account.owner_slot = None if taken else slot
-    if new.suspended is not None:
-        await note_fact(tx, account, "suspended" if new.suspended else "resumed")
+    told = new.suspended is not None and await note_fact(tx, account, "suspended" if new.suspended else "resumed")
     account.updated_at = clock.now()
     record_change(tx, "account", account.id)
     await tx.flush()
+    if not told:
+        await announce(tx, account, "account.updated")
     return account, config
 
 

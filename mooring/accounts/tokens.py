@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from mooring import errors
 from mooring.auth_configs.service import OpenConfig
 from mooring.connectors.apply import render_map
 from mooring.connectors.definition import OAuth2
 from mooring.kit import clock, ids
-from mooring.kit.http import HttpClient, OutboundRequest
+from mooring.kit.http import BufferedResponse, HttpClient, OutboundRequest
 from mooring.protocol import oauth2 as messages
 from mooring.protocol.redact import redact_text
 from mooring.protocol.template import Template, Unresolved
@@ -21,8 +21,15 @@ _SECRET_PARAMS = ("refresh_token", "code", "code_verifier")
 _SECRET_FIELDS = ("client_secret", "private_key", "access_token")
 
 
+class Sender(Protocol):
+    """What carries a token request: the HTTP client itself, or the courier."""
+
+    async def send(self, request: OutboundRequest, *, deadline: float, max_bytes: int = ...) -> BufferedResponse:
+        """Send a request and read the whole answer. Raises HttpFailure."""
+
+
 async def request_token(
-    http: HttpClient,
+    sender: Sender,
     config: OpenConfig,
     scope: Mapping[str, Any],
     params: Mapping[str, str],
@@ -41,11 +48,19 @@ async def request_token(
     body_params = {**params, **render_map(oauth2.token_params, scope)}
     headers, body = _request(config, scope, url, body_params)
     try:
-        response = await http.send(
+        response = await sender.send(
             OutboundRequest("POST", url, headers, body), deadline=TOKEN_DEADLINE, max_bytes=TOKEN_MAX_BYTES
         )
     except ValueError as e:  # a header that the connector renders from a field; the message holds no value
         raise errors.Unprocessable(f"the token request can't be sent: {e}") from None
+    return read_token_answer(config, scope, body_params, response)
+
+
+def read_token_answer(
+    config: OpenConfig, scope: Mapping[str, Any], params: Mapping[str, str], response: BufferedResponse
+) -> messages.TokenAnswer:
+    """Read the answer to a token request with these parameters. Raises TokenRefused or TokenNonsense."""
+    oauth2 = _oauth2(config)
     try:
         return messages.parse_token_answer(
             response.status,
@@ -57,7 +72,7 @@ async def request_token(
         )
     except messages.TokenRefused as e:
         # Some providers repeat what they refuse, and this text is stored, logged and shown.
-        sent = [body_params[name] for name in _SECRET_PARAMS if name in body_params]
+        sent = [params[name] for name in _SECRET_PARAMS if name in params]
         sent += [str(scope[name]) for name in _SECRET_FIELDS if scope.get(name)]
         raise messages.TokenRefused(
             redact_text(e.error, sent), redact_text(e.description, sent) if e.description else None, e.status

@@ -13,6 +13,7 @@ from mooring.auth_configs.models import AuthConfig
 from mooring.connectors.registry import Registry
 from mooring.identity.api import caller_with
 from mooring.identity.service import Caller
+from mooring.kit.body import Body
 
 router = APIRouter(prefix="/auth_configs", tags=["Auth configs"])
 
@@ -54,7 +55,7 @@ class AuthConfigPage(BaseModel):
     data: list[AuthConfigOut]
 
 
-class AuthConfigCreate(BaseModel):
+class AuthConfigCreate(Body):
     """A new auth config."""
 
     model_config = ConfigDict(extra="forbid")
@@ -68,7 +69,7 @@ class AuthConfigCreate(BaseModel):
     active: bool | None = None
 
 
-class AuthConfigPatch(BaseModel):
+class AuthConfigPatch(Body):
     """A change of an auth config; what is left out stays. `setup` is merged, null removes an optional key."""
 
     model_config = ConfigDict(extra="forbid")

@@ -21,6 +21,8 @@ from mooring.identity.service import ProjectId, lock_project
 from mooring.kit import clock, ids
 from mooring.kit.db import record_change
 from mooring.kit.vault import Owner, Vault
+from mooring.webhooks import service as webhooks
+from mooring.webhooks.events import auth_config_payload
 
 _SECRETS = "setup"  # the vault's field name
 NOT_FOUND = "no such auth config"
@@ -138,6 +140,7 @@ async def create(
     await _seal_setup(tx, vault, row, secret)
     if default or not has_default:
         await _make_default(tx, row)
+    await _announce(tx, row, "auth_config.created")
     return row
 
 
@@ -165,6 +168,8 @@ async def change(
         )
     if name is not None:
         row.name = name
+    switched = active is not None and active != row.active
+    promoted = bool(default) and not row.is_default
     if active is not None:
         row.active = active
     if setup is not None:
@@ -176,7 +181,25 @@ async def change(
     row.updated_at = clock.now()
     record_change(tx, "auth_config", row.id)
     await tx.flush()
+    if switched:
+        await _announce(tx, row, "auth_config.enabled" if row.active else "auth_config.disabled")
+    if promoted:
+        await _announce(tx, row, "auth_config.default_changed")
+    if name is not None or setup is not None:
+        await _announce(tx, row, "auth_config.updated")
     return row
+
+
+async def _announce(tx: AsyncSession, row: AuthConfig, event: str) -> None:
+    payload = auth_config_payload(
+        provider=row.connector_key,
+        authentication_config_key=row.method_key,
+        name=row.name,
+        active=row.active,
+        default=row.is_default,
+        environment=row.environment,
+    )
+    await webhooks.emit(tx, project_id=row.project_id, event=event, record_id=row.id, payload=payload)
 
 
 async def _make_default(tx: AsyncSession, row: AuthConfig) -> None:
@@ -217,6 +240,7 @@ async def remove(tx: AsyncSession, project: ProjectId, id: str) -> None:
         raise errors.Conflict(
             "this auth config has linked accounts", hint="Delete the accounts, or disable the auth config instead."
         ) from None
+    await _announce(tx, row, "auth_config.deleted")
 
 
 async def open_config(tx: AsyncSession, vault: Vault, registry: Registry, row: AuthConfig) -> OpenConfig:
@@ -305,7 +329,10 @@ def field_fault(pattern: str | None, message: str | None, value: str) -> str | N
 async def _open_secrets(tx: AsyncSession, vault: Vault, row: AuthConfig) -> dict[str, str]:
     if row.sealed is None:
         return {}
-    key = await sealing.open_key(tx, vault, owner_of(row))
+    wrapped = await sealing.find_key(tx, owner_of(row))
+    if wrapped is None:  # deleted since the row was read
+        raise errors.NotFound(NOT_FOUND)
+    key = vault.unwrap(wrapped, owner_of(row))
     opened: dict[str, str] = orjson.loads(key.open(row.sealed, name=_SECRETS, generation=row.generation))
     return opened
 

@@ -16,6 +16,7 @@ from mooring.connect.models import ConnectionAttempt, ConnectSession
 from mooring.connect.service import SessionRequest
 from mooring.identity.api import caller_with
 from mooring.identity.service import Caller
+from mooring.kit.body import Body
 
 router = APIRouter(prefix="/connect_sessions", tags=["Connect sessions"])
 
@@ -24,7 +25,7 @@ Writer = Annotated[Caller, Depends(caller_with("platform:write"))]
 _NUMERIC_ORGANIZATION = re.compile(r"speakeasy-sdk/typescript ([0-3]|4\.(\d|1\d|2[0-8]))\.")
 
 
-class ConnectSessionCreate(BaseModel):
+class ConnectSessionCreate(Body):
     """A new connect session. Unknown keys are ignored: clients of several generations send more than we use."""
 
     model_config = ConfigDict(extra="ignore")

@@ -19,7 +19,8 @@ font:16px/1.5 system-ui,sans-serif}main{width:min(30rem,calc(100vw - 2rem));marg
 border:1px solid var(--line);border-radius:12px}h1{font-size:1.3rem;margin:0 0 .75rem}p{margin:.5rem 0;color:var(--dim)}
 .row{margin:1rem 0}
 label{display:block;font-weight:600;margin-bottom:.25rem}small{display:block;color:var(--dim);margin-top:.25rem}
-input,select,textarea{width:100%;padding:.6rem .7rem;font:inherit;color:inherit;background:var(--bg);border:1px solid var(--line);
+input,select,textarea{
+width:100%;padding:.6rem .7rem;font:inherit;color:inherit;background:var(--bg);border:1px solid var(--line);
 border-radius:8px}button{font:inherit;cursor:pointer;border-radius:8px;border:1px solid var(--line);background:var(--bg);
 color:inherit;padding:.6rem .9rem}button.primary{width:100%;background:var(--go);border-color:var(--go);color:var(--card);
 font-weight:600}button:disabled{opacity:.6;cursor:progress}:focus-visible{outline:3px solid var(--go);outline-offset:2px}

@@ -18,6 +18,7 @@ from mooring.connect.models import ConnectSession
 from mooring.connectors.definition import AuthMethod, Connector
 from mooring.connectors.definition import Field as FieldSpec
 from mooring.identity.service import ProjectId
+from mooring.kit.body import Body
 from mooring.protocol.redact import clean_line
 
 router = APIRouter(prefix="/hub", tags=["Hub"])
@@ -32,7 +33,7 @@ async def hub_session(request: Request, x_hub_session_token: Annotated[str | Non
 Session = Annotated[ConnectSession, Depends(hub_session)]
 
 
-class AccountSubmit(BaseModel):
+class AccountSubmit(Body):
     """A filled-in form. Old Hubs name the provider instead of the auth config."""
 
     model_config = ConfigDict(extra="ignore")
@@ -267,5 +268,5 @@ async def hub_cancel_attempt(request: Request, session: Session, id: str) -> Res
     """Cancel an attempt. A callback that comes later connects nothing."""
     async with request.app.state.context.db.begin() as tx:
         attempt = await service.get_attempt(tx, session.id, id, lock=True)
-        service.finish_attempt(attempt, "cancelled")
+        await service.finish_attempt(tx, attempt, "cancelled")
     return Response(status_code=204)

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mooring import errors
-from mooring.accounts import credentials, testing, tokens
+from mooring.accounts import credentials, probes, testing, tokens
 from mooring.accounts import service as accounts
 from mooring.accounts.context import Context
 from mooring.accounts.credentials import Secrets, Times
@@ -150,6 +150,8 @@ async def tested(
         missing = missing_scopes(opened.scopes, answer.scope)
     return NewCredential(
         config=opened.row,
+        method=opened.method,
+        probe_at=probes.first_probe() if opened.method.test and opened.connector.probe else None,
         setup=form.public,
         secrets=secrets,
         times=times,

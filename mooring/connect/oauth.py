@@ -267,7 +267,7 @@ async def _complete(context: Context, transaction: OAuthTransaction, params: Map
         if service.attempt_status(live) != "pending":  # cancelled while the provider was asked: connect nothing
             raise errors.Conflict("the connection attempt was cancelled or has expired")
         account = await linking.save(tx, context, session, new, account_id=session.account_id)
-        service.finish_attempt(live, "authenticated", account_id=account.id)
+        await service.finish_attempt(tx, live, "authenticated", account_id=account.id)
         return account.id
 
 
@@ -299,7 +299,7 @@ async def fail_attempt(context: Context, session_id: int, attempt_id: str, code:
     """Note a failure on an attempt that is still pending."""
     async with context.db.begin() as tx:
         attempt = await service.get_attempt(tx, session_id, attempt_id, lock=True)
-        service.finish_attempt(attempt, "error", code=code, description=description)
+        await service.finish_attempt(tx, attempt, "error", code=code, description=description)
 
 
 def _landing(transaction: OAuthTransaction, status: str, **values: str) -> str:

@@ -18,6 +18,8 @@ from mooring.connect.models import ConnectionAttempt, ConnectSession
 from mooring.connectors.registry import Registry
 from mooring.identity.service import ProjectId
 from mooring.kit import clock, ids
+from mooring.webhooks import service as webhooks
+from mooring.webhooks.events import attempt_payload
 
 DEFAULT_SECONDS: Final = 1800
 MAX_SECONDS: Final = 30 * 86400  # a link that is mailed; the reference product's dashboard makes such ones
@@ -170,6 +172,7 @@ async def start_attempt(tx: AsyncSession, session: ConnectSession) -> Connection
     )
     tx.add(attempt)
     await tx.flush()
+    await _announce(tx, attempt, session, "connection_attempt.started")
     return attempt
 
 
@@ -182,7 +185,8 @@ async def get_attempt(tx: AsyncSession, session_id: int, id: str, *, lock: bool 
     return row
 
 
-def finish_attempt(
+async def finish_attempt(
+    tx: AsyncSession,
     attempt: ConnectionAttempt,
     status: str,
     *,
@@ -198,7 +202,28 @@ def finish_attempt(
     attempt.error_code = code[:100] if code else None
     attempt.error_description = description[:1000] if description else None
     attempt.updated_at = clock.now()
+    session = await tx.get_one(ConnectSession, attempt.session_id)
+    await _announce(tx, attempt, session, f"connection_attempt.{status}")
     return True
+
+
+async def _announce(tx: AsyncSession, attempt: ConnectionAttempt, session: ConnectSession, event: str) -> None:
+    payload = attempt_payload(
+        provider=session.provider or "",
+        integration_id=session.integration_id,
+        origin_owner_id=session.origin_owner_id,
+        origin_owner_name=session.origin_owner_name,
+        error_code=attempt.error_code,
+        error_message=attempt.error_description,
+    )
+    await webhooks.emit(
+        tx,
+        project_id=session.project_id,
+        event=event,
+        record_id=attempt.id,
+        account_id=attempt.account_id,
+        payload=payload,
+    )
 
 
 async def offered_configs(

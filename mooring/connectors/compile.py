@@ -55,6 +55,7 @@ def compile_connector(
         actions=dict(spec.actions),
         allow_redirects=spec.allow_redirects,
         echo_allowed=spec.echo_allowed,
+        probe=spec.probe,
         builtin=builtin,
         source=source,
         logo=logo,

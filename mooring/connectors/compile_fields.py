@@ -82,6 +82,7 @@ def _field(key: str, spec: FieldSpec, at: Location, check: Checker) -> Field:
         options=options,
         pattern=pattern,
         pattern_error=spec.pattern_error,
+        lifetime_seconds=spec.lifetime,
         default=spec.default,
         read_only=spec.read_only,
     )

@@ -36,6 +36,7 @@ class Field:
     pattern_error: str | None = None
     default: str | None = None
     read_only: bool = False
+    lifetime_seconds: int | None = None  # the provider ends such a key this long after it was made
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +148,7 @@ class Connector:
     page: Mapping[str, Any] = field(default_factory=dict)
     actions: Mapping[str, Any] = field(default_factory=dict)  # validated spec models; run by the actions slice
     allow_redirects: bool = False
+    probe: bool = True  # health probes may send the test request now and then
     echo_allowed: bool = False  # P8: the provider may echo the injected secret to the caller
     builtin: bool = True
     source: str = ""  # file name, for messages

@@ -121,6 +121,7 @@ class FieldSpec(Spec):
     options: list[Option] = Field(default_factory=list)
     pattern: Pattern | None = None
     pattern_error: str | None = None
+    lifetime: Seconds | None = None
     default: PlainText | None = None
     read_only: bool = False
 
@@ -306,3 +307,4 @@ class ConnectorSpec(Spec):
     errors: Errors = Field(default_factory=list)
     allow_redirects: bool = False
     echo_allowed: bool = False
+    probe: bool = True

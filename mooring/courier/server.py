@@ -28,6 +28,7 @@ from mooring.kit.egress import EgressGuard, parse_allow
 from mooring.kit.http import HttpClient, HttpFailure
 from mooring.kit.vault import Vault
 from mooring.settings import Settings
+from mooring.supervisor import ROLE
 
 DRAIN_SECONDS = 10.0  # a stop waits for requests that are under way: their answers can't be asked for twice
 
@@ -111,6 +112,8 @@ async def run(settings: Settings, vault: Vault) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    if os.environ.get(ROLE):
+        follow_supervisor(asyncio.get_running_loop(), stop)
     mask = os.umask(0o177)
     server = await asyncio.start_unix_server(courier.serve, path=str(path))
     os.umask(mask)
@@ -121,6 +124,17 @@ async def run(settings: Settings, vault: Vault) -> None:
         path.unlink(missing_ok=True)
     await http.aclose()
     journal.close()
+
+
+def follow_supervisor(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    """Stop when the supervisor is gone, even by SIGKILL: its end of our standard input closes with it."""
+
+    def ended() -> None:
+        if not os.read(0, 1024):
+            loop.remove_reader(0)
+            stop.set()
+
+    loop.add_reader(0, ended)
 
 
 def journal_path(data_dir: Path) -> Path:

@@ -20,14 +20,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import structlog
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from mooring.errors import ConfigurationError
 from mooring.kit import clock
-
-log = structlog.get_logger(__name__)
 
 _VERSION = b"\x01"
 _NONCE = 12
@@ -183,7 +180,11 @@ class Vault:
             try:
                 keys = self._file.read()
             except ConfigurationError as e:
-                log.warning("the master key file can't be read again; the keys in memory stay", error=str(e))
+                import structlog  # seven megabytes that the courier can do without
+
+                structlog.get_logger(__name__).warning(
+                    "the master key file can't be read again; the keys in memory stay", error=str(e)
+                )
                 return False
             self._masters = _masters(keys, self._masters)
             return True

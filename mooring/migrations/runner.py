@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from alembic.config import Config
-from alembic.runtime.environment import EnvironmentContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 
@@ -32,12 +29,6 @@ async def upgrade(db: Database) -> list[str]:
         raise ConfigurationError(f"MOORING_DATABASE_URL: the database can't be opened: {reason}") from None
 
 
-def _script() -> ScriptDirectory:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent))
-    return ScriptDirectory.from_config(config)
-
-
 def _upgrade(connection: Connection) -> list[str]:
     # Reading the version ourselves spares a start with a current schema the loading of all scripts.
     current = None
@@ -51,8 +42,31 @@ def _upgrade(connection: Connection) -> list[str]:
             f"MOORING_DATABASE_URL: the database has schema {current}, newer than this version of Mooring knows"
             f" ({names[-1]}). Upgrade Mooring; going back is done with a backup."
         )
+    if current is None and not inspect(connection).has_table("organizations"):
+        return _create(connection, names)
+    return _migrate(connection)
+
+
+def _create(connection: Connection, names: list[str]) -> list[str]:
+    """Make the newest schema at once in an empty database. A test holds the models equal to the migrations."""
+    from mooring.migrations.tables import METADATA
+
+    METADATA.create_all(connection)
+    connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
+    connection.execute(text("INSERT INTO alembic_version VALUES (:newest)"), {"newest": names[-1]})
+    return names
+
+
+def _migrate(connection: Connection) -> list[str]:
+    # Alembic costs ten megabytes and is needed once per upgrade: it is loaded here, not at every start.
+    from alembic.config import Config
+    from alembic.runtime.environment import EnvironmentContext
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    script = ScriptDirectory.from_config(config)
     applied: list[str] = []
-    script = _script()
 
     def steps(revision: object, _context: object) -> list[object]:
         found = script._upgrade_revs("head", revision)  # type: ignore[arg-type]  # noqa: SLF001 - alembic's own recipe

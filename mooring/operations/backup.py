@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import make_url, select, text
 
@@ -23,7 +24,7 @@ from mooring.kit.db import Database
 from mooring.kit.vault import Vault
 from mooring.operations import manifest as manifests
 from mooring.operations.manifest import DATA_KEYS, MAIN, KeyLine, Manifest
-from mooring.operations.schema import revision, row_counts
+from mooring.operations.schema import require_file, revision, row_counts
 from mooring.settings import Settings
 
 # Rows that live for minutes, or a day: no use after a restore, and some hold secrets that no shredding reaches.
@@ -38,6 +39,7 @@ async def backup(settings: Settings, vault: Vault, dest: Path, *, force: bool) -
     Raises ConfigurationError, also for rows on a missing master key unless `force`.
     """
     url = settings.resolved_database_url
+    require_file(url)
     with _workplace(dest) as folder:
         if make_url(url).get_backend_name() == "sqlite":
             found = _copy_sqlite(Path(make_url(url).database or ""), folder)
@@ -112,8 +114,6 @@ _Found = tuple[str, str, dict[str, int], list[KeyLine]]
 
 
 def _copy_sqlite(source: Path, folder: Path) -> _Found:
-    if not source.is_file():
-        raise ConfigurationError(f"MOORING_DATABASE_URL: there is no database {source}")
     target = folder / MAIN["sqlite"]
     try:
         with contextlib.closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=rw", uri=True)) as live:
@@ -131,12 +131,9 @@ def _split(copy: sqlite3.Connection, folder: Path) -> _Found:
     if not {"alembic_version", "data_keys"} <= there:
         raise ConfigurationError("MOORING_DATABASE_URL: this is no database of Mooring; start the hub once")
     (schema,) = copy.execute("SELECT version_num FROM alembic_version").fetchone()
-    names = "id, project_id, owner_kind, owner_id, kek_id, blob, created_at"
+    names = ", ".join(KeyLine.__slots__)
     rows = copy.execute(f"SELECT {names} FROM data_keys ORDER BY id")  # noqa: S608 - fixed names
-    keys = manifests.write_keys(
-        folder / DATA_KEYS,
-        (KeyLine(*row[:6], created_at=datetime.fromisoformat(row[6]).replace(tzinfo=UTC)) for row in rows),
-    )
+    keys = manifests.write_keys(folder / DATA_KEYS, map(_key_line, rows))
     # The pages of deleted rows are zeroed, then the file is written anew without them.
     copy.execute("PRAGMA secure_delete=ON")
     copy.execute("PRAGMA journal_mode=DELETE")
@@ -149,6 +146,12 @@ def _split(copy: sqlite3.Connection, folder: Path) -> _Found:
         if not name.startswith("sqlite_")
     }
     return "sqlite", str(schema), counts, keys
+
+
+def _key_line(row: tuple[Any, ...]) -> KeyLine:
+    id, project_id, owner_kind, owner_id, kek_id, blob, created_at = row
+    made = datetime.fromisoformat(created_at).replace(tzinfo=UTC)
+    return KeyLine(id, project_id, owner_kind, owner_id, kek_id, blob, made)
 
 
 async def _dump_postgres(url: str, folder: Path) -> _Found:
@@ -164,11 +167,8 @@ async def _dump_postgres(url: str, folder: Path) -> _Found:
             # pg_dump sees exactly what this transaction sees.
             snapshot = await tx.scalar(text("SELECT pg_export_snapshot()"))
             skipped = [f"--exclude-table-data=*.{name}" for name in ("data_keys", *SKIPPED)]
-            await run_postgres(
-                [program, "-Fc", "--no-owner", "--no-privileges", f"--snapshot={snapshot}", *skipped]
-                + ["-f", str(folder / MAIN["postgresql"])],
-                url,
-            )
+            options = ["-Fc", "--no-owner", "--no-privileges", f"--snapshot={snapshot}", *skipped]
+            await run_postgres([program, *options, "-f", str(folder / MAIN["postgresql"])], url)
             keys: list[KeyLine] = []
             while True:
                 page = await tx.execute(

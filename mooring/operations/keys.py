@@ -14,11 +14,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import bindparam, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mooring import errors
-from mooring.courier.server import journal_path
 from mooring.errors import ConfigurationError
 from mooring.identity.models import DataKeyRow
 from mooring.kit import vault as vaults
@@ -30,9 +29,10 @@ from mooring.settings import Settings
 
 BATCH = 200
 PAUSE = 0.005  # seconds between two batches, in which other writers of SQLite get their turn
+SETTLE = 0.5  # seconds in which transactions of others end
 ANSWER_PURPOSE = "idempotency answer"
 _HEAD = 42  # bytes of a value of `seal_bytes` that name its master key
-_PASSES = 5
+_PASSES = 10
 
 Progress = Callable[[int, int], None]
 
@@ -49,11 +49,19 @@ class KeyState:
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """What a rotation did. `failed` are ids of data keys that do not open under any known master key."""
+    """What a rotation did. `failed` are ids of rows that do not open under any known master key; `left` were locked."""
 
     primary: str
     rewrapped: int
     failed: tuple[str, ...]
+    left: int
+
+
+def open_vault(settings: Settings) -> Vault:
+    """The vault of an installation; nothing is made. Raises ConfigurationError."""
+    if settings.master_keys:
+        return Vault(vaults.parse_keys(settings.master_keys, source="MOORING_MASTER_KEYS"))
+    return Vault.from_file(settings.resolved_key_file, data_dir=settings.data_dir)
 
 
 async def status(db: Database, vault: Vault) -> list[KeyState]:
@@ -131,9 +139,9 @@ async def rotate(db: Database, vault: Vault, target: str, progress: Progress) ->
     Raises Conflict when somebody makes another key primary meanwhile.
     """
     total = await _remaining(db, target)
-    moved, failed = 0, set[str]()
+    moved, failed, left = 0, set[str](), 0
     progress(0, total)
-    for _ in range(_PASSES):  # a process that had not seen the new key yet may still have written a row
+    for _ in range(_PASSES):  # rows that others had locked, or wrote before they saw the new key
         after = ""
         while batch := await _rewrap_batch(db, vault, target, after):
             after = batch.last
@@ -144,10 +152,12 @@ async def rotate(db: Database, vault: Vault, target: str, progress: Progress) ->
         answers, lost = await _reseal_answers(db, vault, target)
         moved += answers
         failed |= lost
-        if await _remaining(db, target) <= len(failed):
+        left = max(0, await _remaining(db, target) - len(failed))
+        if not left:
             break
+        await asyncio.sleep(SETTLE)
     progress(total, total)
-    return Rotation(target, moved, tuple(sorted(failed)))
+    return Rotation(target, moved, tuple(sorted(failed)), left)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +169,7 @@ class _Batch:
 
 async def _rewrap_batch(db: Database, vault: Vault, target: str, after: str) -> _Batch | None:
     _require_primary(vault, target)
-    failed = set()
-    moved = 0
+    failed, changes = set(), []
     async with db.begin() as tx:
         rows = (
             await tx.execute(
@@ -168,6 +177,8 @@ async def _rewrap_batch(db: Database, vault: Vault, target: str, after: str) -> 
                 .where(DataKeyRow.kek_id != target, DataKeyRow.id > after)
                 .order_by(DataKeyRow.id)
                 .limit(BATCH)
+                # Never waits for a row while it holds others: a delete of many can't deadlock with it.
+                .with_for_update(skip_locked=True)
             )
         ).all()
         for row in rows:
@@ -177,15 +188,16 @@ async def _rewrap_batch(db: Database, vault: Vault, target: str, after: str) -> 
             except VaultError:
                 failed.add(row.id)
                 continue
+            changes.append({"row": old.id, "from": old.kek_id, "to": new.kek_id, "wrapped": new.blob})
+        if changes:
             # Compare and swap: a row that another rotation moved stays, one that was shredded stays shredded.
-            changed = await tx.execute(
+            await (await tx.connection()).execute(
                 update(DataKeyRow)
-                .where(DataKeyRow.id == old.id, DataKeyRow.kek_id == old.kek_id)
-                .values(kek_id=new.kek_id, blob=new.blob)
-                .execution_options(synchronize_session=False)
+                .where(DataKeyRow.id == bindparam("row"), DataKeyRow.kek_id == bindparam("from"))
+                .values(kek_id=bindparam("to"), blob=bindparam("wrapped")),
+                changes,
             )
-            moved += changed.rowcount  # type: ignore[attr-defined]
-    return _Batch(rows[-1].id, moved, frozenset(failed)) if rows else None
+    return _Batch(rows[-1].id, len(changes), frozenset(failed)) if rows else None
 
 
 async def _reseal_answers(db: Database, vault: Vault, target: str) -> tuple[int, set[str]]:
@@ -203,6 +215,7 @@ async def _reseal_answers(db: Database, vault: Vault, target: str) -> tuple[int,
                     .where(IdempotencyRecord.answer.is_not(None), IdempotencyRecord.id > after)
                     .order_by(IdempotencyRecord.id)
                     .limit(BATCH)
+                    .with_for_update(skip_locked=True)
                 )
             ).all()
             for id, answer in rows:
@@ -247,6 +260,8 @@ async def retire(db: Database, settings: Settings, vault: Vault, id: str) -> Non
         raise ConfigurationError(
             f"MOORING_MASTER_KEYS: nothing needs {id} any more. Take it out of the variable and restart every process."
         )
+    from mooring.courier.server import journal_path  # a server's imports, which no other command of this module needs
+
     with _locked(settings.resolved_key_file):
         keys = _read(settings)
         if id not in keys:
@@ -268,7 +283,7 @@ async def retire(db: Database, settings: Settings, vault: Vault, id: str) -> Non
             vaults.write_key_file(settings.resolved_key_file, {k: raw for k, raw in keys.items() if k != id})
     # A process that had chosen the key just before may have written a row just after. We still hold the key.
     vault.reload_if_changed()
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(SETTLE)
     if (await _remaining(db, vault.primary_id)) and id in vault.key_ids:
         await rotate(db, vault, vault.primary_id, lambda _done, _total: None)
 

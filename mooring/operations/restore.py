@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +108,8 @@ async def _restore_sqlite(
             done = await _finish(db, manifest, lines, vault)
         finally:
             await db.close()
+        with contextlib.closing(sqlite3.connect(work)) as connection:
+            connection.execute("PRAGMA journal_mode=DELETE")  # one file; the hub turns the WAL on again
         manifests.sync(work)
         os.link(work, target)  # unlike a rename it never replaces a database that appeared meanwhile
         manifests.sync(target.parent)
@@ -137,7 +141,13 @@ async def _restore_postgres(
             )
         options = ["--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges", "--no-comments"]
         await run_postgres([program, *options, "-d", make_url(url).database or "", str(main)], url)
-        return await _finish(db, manifest, lines, vault)
+        try:
+            return await _finish(db, manifest, lines, vault)
+        except BaseException:
+            async with db.begin() as tx:
+                for name in await tables(tx):
+                    await tx.execute(text(f'DROP TABLE IF EXISTS "{name}" CASCADE'))
+            raise
     finally:
         await db.close()
 

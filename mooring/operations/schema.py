@@ -4,10 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sqlalchemy import inspect, text
+from sqlalchemy import inspect, make_url, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 import mooring.migrations
+from mooring.errors import ConfigurationError
+
+
+def has_file(url: str) -> bool:
+    """Whether there is a database to open: opening a SQLite file that does not exist would make it."""
+    parsed = make_url(url)
+    return parsed.get_backend_name() != "sqlite" or Path(parsed.database or "").is_file()
+
+
+def require_file(url: str) -> None:
+    """Raise ConfigurationError when there is no database to open."""
+    if not has_file(url):
+        raise ConfigurationError(
+            f"MOORING_DATABASE_URL: there is no database {make_url(url).database}; start the hub once"
+        )
 
 
 def revisions() -> list[str]:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import math
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from urllib.parse import parse_qsl, quote, quote_plus, urlencode, urlsplit, urlu
 import orjson
 from cryptography.exceptions import UnsupportedAlgorithm
 from joserfc import jwt
-from joserfc.errors import JoseError
+from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import ECKey, OKPKey, RSAKey, import_key
 
 from mooring.protocol.redact import clean_line
@@ -114,7 +115,10 @@ def client_assertion(
         key = _signing_key(private_key, algorithm)
         key_id = key_id or key.kid
         header = {"alg": algorithm, "typ": "JWT"} | ({"kid": key_id} if key_id else {})
-        return jwt.encode(header, claims, key, algorithms=[algorithm])
+        with warnings.catch_warnings():
+            # RFC 9864 renames EdDSA; servers still know it by this name.
+            warnings.simplefilter("ignore", SecurityWarning)
+            return jwt.encode(header, claims, key, algorithms=[algorithm])
     except (JoseError, ValueError, TypeError, KeyError, UnsupportedAlgorithm):
         raise ValueError(f"the private key is not a private key for {algorithm}, in PEM or as a JWK") from None
 

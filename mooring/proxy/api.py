@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import time
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -92,8 +93,16 @@ async def proxy(
             raise errors.BadRequest("the header x-account-id is missing", hint="Send the id of a linked account in it.")
         answer = await service.call(context, caller.project_id, x_account_id, _ask(method, body), entry)
         out = await _envelope(answer)
+        try:
+            response = Json(out)
+        except TypeError:
+            raise errors.ProviderError(
+                f"the answer of {answer.connector_title} is nested too deeply",
+                code="AnswerTooDeepError",
+                hint="Use /proxy/…, which streams.",
+            ) from None
         status, code = out["status"], ""
-        return Json(out)
+        return response
     except errors.MooringError as e:
         status, code = e.status, e.error_code
         raise
@@ -116,7 +125,7 @@ def _ask(method: str, body: ProxyRequest) -> Call:
         ):
             payload = urlencode(content, doseq=True).encode()
         else:
-            payload = orjson.dumps(content)
+            payload = _json(content)
         if "content-type" not in names:
             kind = "text/plain; charset=utf-8" if isinstance(content, str) else "application/json"
             headers.append(("content-type", kind))
@@ -124,6 +133,13 @@ def _ask(method: str, body: ProxyRequest) -> Call:
         headers.append(("accept", "application/json"))
     headers = [(k, v) for k, v in headers if k.lower() != "accept-encoding"]  # the body is decoded here
     return Call(method=method, path=path, query=query, headers=headers, body=payload, url=body.url or None)
+
+
+def _json(content: Any) -> bytes:
+    try:
+        return orjson.dumps(content)
+    except TypeError:  # an integer over 64 bits or half a surrogate pair, which the slower writer passes on
+        return json.dumps(content).encode()
 
 
 async def _envelope(answer: Answer) -> dict[str, Any]:

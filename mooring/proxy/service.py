@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote_plus
 
 from mooring import errors
 from mooring.accounts.context import Context
@@ -22,6 +22,7 @@ from mooring.protocol.urls import join_path, origin_of
 
 FIRST_BYTE_SECONDS: Final = 60.0
 IDLE_SECONDS: Final = 30.0
+RETRY_AFTER: Final = "5"  # seconds; what a caller is told when the provider can't be reached
 MASK_MINIMUM: Final = 8  # characters; masking shorter secrets would spoil innocent text
 REFRESH_PAUSE: Final = 60.0  # after a refresh that did not cure a 401
 
@@ -190,8 +191,8 @@ def target_url(injection: Injection, ask: Call) -> str:
             ask = replace(ask, query="&".join(filter(None, [query, ask.query])))
     query = ask.query
     if injection.query:
-        names = {quote(name, safe="") for name, _ in injection.query}
-        kept = [part for part in query.split("&") if part and part.partition("=")[0] not in names]
+        names = {name for name, _ in injection.query}  # compared decoded: `api%5Fkey` is `api_key` to the provider
+        kept = [part for part in query.split("&") if unquote_plus(part.partition("=")[0]) not in names] if query else []
         query = "&".join([*kept, *(f"{quote(n, safe='')}={quote(v, safe='')}" for n, v in injection.query)])
     return join_path(base, ask.path, query)
 
@@ -202,4 +203,9 @@ def refusal(title: str, e: HttpFailure) -> errors.MooringError:
         return errors.RequestTooSlow(f"{title} did not answer in time: {e}")
     if e.kind == "blocked":
         return errors.EgressBlocked(f"{title}: {e}")
-    return errors.ProviderError(f"{title} could not be reached: {e}", extra={"cause": e.kind})
+    lasting = e.kind in {"tls", "too_large"}
+    return errors.ProviderError(
+        f"{title} could not be reached: {e}",
+        extra={"cause": e.kind},
+        headers={} if lasting else {"retry-after": RETRY_AFTER},
+    )

@@ -90,6 +90,7 @@ class WebhookDelivery:
     pause: tuple[float, float] = PAUSE
     give_up: timedelta = GIVE_UP
     timeout: float = TIMEOUT
+    batch: int = _BATCH  # events per step of a replay
 
     async def deliver(self, claim: jobs.Claim) -> datetime | None:
         """Send what is pending in one lane, in order. A failed one holds the later ones back until it is settled."""
@@ -113,7 +114,7 @@ class WebhookDelivery:
     async def replay(self, claim: jobs.Claim) -> datetime | None:
         """Do one step of a replay. How far it is stands in the job, so a crash repeats one step at most."""
         async with self.db.begin() as tx:
-            after = await history.reopen(tx, claim.payload, _BATCH)
+            after = await history.reopen(tx, claim.payload, self.batch)
             if after is not None:
                 again = {**claim.payload, "after": after}
                 await jobs.enqueue(tx, service.REPLAY, again, key=claim.key, max_attempts=service.JOB_ATTEMPTS)

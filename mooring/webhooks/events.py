@@ -21,6 +21,7 @@ EVENTS: Final[dict[str, str]] = {
     "account.updated": "An account changed: linked again, enabled, suspended, or its data edited.",
     "account.deleted": "An account was deleted.",
     "account.error": "Calls through an account fail; nobody has to act yet, or the reason says who.",
+    "account.expiring": "An account will stop to work soon unless its end user connects it again; the reason says why.",
     "account.expired": "The grant of an account is over; its end user must connect it again.",
     "auth_config.created": "An auth config was created.",
     "auth_config.updated": "An auth config changed.",

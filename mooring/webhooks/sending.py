@@ -79,7 +79,8 @@ async def send(http: HttpClient, url: str, secrets: Sequence[str], event: Event,
     )
     plain = [("content-type", "application/json"), ("accept", "*/*")]
     signed = signing.signature_headers(secrets, event.id, int(at.timestamp()), body)
-    hidden = [*secrets, *(v for n, v in signed if n == signing.STACKONE_SIGNATURE)]
+    hidden = [*secrets, *(s.removeprefix(signing.PREFIX) for s in secrets)]
+    hidden += [*(v for n, v in signed if n == signing.STACKONE_SIGNATURE)]
     hidden += [s.removeprefix("v1,") for n, v in signed if n == signing.SIGNATURE for s in v.split()]
     shown = [[n, v] for n, v in [*plain, *signed] if n not in {signing.SIGNATURE, signing.STACKONE_SIGNATURE}]
     started = time.monotonic()
@@ -93,7 +94,7 @@ async def send(http: HttpClient, url: str, secrets: Sequence[str], event: Event,
         raw = await _read(response, left)
         headers = _kept_headers(response, hidden)
         text = _kept_body(raw, hidden)
-        retry_after = _retry_after(response, at) if status in {429, 503} or status in _SLOW_DOWN else None
+        retry_after = _retry_after(response, at) if status == 503 or status in _SLOW_DOWN else None
         error = _refusal(status)
     except HttpFailure as e:
         error = clean_line(str(e), 500)

@@ -43,9 +43,7 @@ def test_an_account_has_every_field_of_the_contract(project: Project, config: di
     assert meta == {"provider": "sandbox", "category": "hris", "models": {}}
 
 
-def test_credentials_are_shown_masked_and_only_with_their_scope(
-    hub: Hub, project: Project, provider: Sandbox
-) -> None:
+def test_credentials_are_shown_masked_and_only_with_their_scope(hub: Hub, project: Project, provider: Sandbox) -> None:
     config = project.config("sandbox", "api_key", {"sandbox_url": provider.url})
     account = project.link(config, KEY)
     answer = project.http.get(f"/accounts/{account}")
@@ -57,7 +55,9 @@ def test_credentials_are_shown_masked_and_only_with_their_scope(
     assert usual.account(usual.link(config, KEY))["credentials"] is None
 
 
-def test_list_is_a_bare_array_newest_first_with_filters(project: Project, config: dict[str, Any], provider: Sandbox) -> None:
+def test_list_is_a_bare_array_newest_first_with_filters(
+    project: Project, config: dict[str, Any], provider: Sandbox
+) -> None:
     basic = project.config("redmine", "api_key")
     assert basic["default"]
     a, b, c = (project.link(config, KEY, owner=o) for o in ("a", "b", "c,d"))

@@ -193,9 +193,7 @@ def test_ids_of_another_project_are_unknown(project: Project, other_project: Pro
     for name, id in (("account_id", account), ("integration_id", config["id"])):
         foreign, unknown = create(project, **{name: id}), create(project, **{name: random[name]})
         assert refused(foreign, 404)["message"] == refused(unknown, 404)["message"]
-    answers = [
-        project.http.post("/connect_sessions/authenticate", json={"token": t}) for t in (token, "x" * 43)
-    ]
+    answers = [project.http.post("/connect_sessions/authenticate", json={"token": t}) for t in (token, "x" * 43)]
     assert refused(answers[0], 401)["message"] == refused(answers[1], 401)["message"]
 
 

@@ -30,7 +30,7 @@ def key_id(project: Project) -> str:
 
 FORMS = {
     "Basic with a colon": lambda key: basic(f"{key}:"),
-    "Basic without a colon": lambda key: basic(key),
+    "Basic without a colon": basic,
     "Basic with a password that is ignored": lambda key: basic(f"{key}:anything:at all"),
     "Basic without the padding": lambda key: basic(f"{key}:").rstrip("="),
     "Basic in another case": lambda key: "bAsIc " + base64.b64encode(key.encode()).decode(),

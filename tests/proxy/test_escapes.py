@@ -13,7 +13,20 @@ from tests.conftest import Ports
 from tests.proxy.conftest import Linked
 from tests.proxy.upstream import Upstream, upstream_on
 
-DOTS = ["..", "%2e%2e", "%2E%2e", ".%2e", "%2e.", "%252e%252e", "..;", "..;a=b", "%2e%2e%3b", "%c0%ae%c0%ae", "..%00", "..\\"]
+DOTS = [
+    "..",
+    "%2e%2e",
+    "%2E%2e",
+    ".%2e",
+    "%2e.",
+    "%252e%252e",
+    "..;",
+    "..;a=b",
+    "%2e%2e%3b",
+    "%c0%ae%c0%ae",
+    "..%00",
+    "..\\",
+]
 SLASHES = ["/", "%2f", "%2F", "\\", "%5c", "%5C", "%252f", "%255c", "//", "%c0%af"]
 
 
@@ -164,4 +177,4 @@ def test_a_path_that_the_log_cannot_hold_does_not_stop_the_log(based: Linked) ->
     based.project.http.post("/unified/proxy", json={"path": "/a\0b"}, headers={"x-account-id": based.account})
     based(path="/after")
     rows = based.project.http.get("/requests/logs").json()["data"]
-    assert [row["status"] for row in rows] == [200, 400]
+    assert sorted(row["status"] for row in rows) == [200, 400]
