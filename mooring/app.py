@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 
-from mooring import __version__, errors
+from mooring import __version__, errors, idempotent
 from mooring.accounts import api as accounts_api
 from mooring.accounts.context import Context
 from mooring.auth_configs import api as auth_configs_api
@@ -168,7 +168,11 @@ class Edge:
         limit = UNIFIED_LIMIT if path == "/unified/proxy" else None
         try:
             _refuse_nul(scope)
-            await self.api(scope, limit_body(receive, limit) if limit else limit_body(receive), reply)
+            limited = limit_body(receive, limit) if limit else limit_body(receive)
+            if idempotent.applies(scope):
+                await idempotent.serve(context, self.api, scope, limited, reply)
+            else:
+                await self.api(scope, limited, reply)
         except errors.MooringError as e:
             if begun:
                 raise

@@ -22,7 +22,7 @@ from mooring.auth_configs.service import OpenConfig, field_fault
 from mooring.connect.models import ConnectSession
 from mooring.connectors.definition import AuthMethod, Field
 from mooring.identity.service import ProjectId
-from mooring.kit import clock
+from mooring.kit import clock, idempotency
 from mooring.kit.http import HttpFailure
 from mooring.protocol.oauth2 import TokenAnswer, TokenNonsense, TokenRefused, missing_scopes
 
@@ -178,7 +178,7 @@ async def save(
     current = await auth_configs.get(tx, ProjectId(session.project_id), new.config.id)
     if not current.active:
         raise errors.Unprocessable("this auth config was disabled meanwhile")
-    return await accounts.link(
+    account = await accounts.link(
         tx,
         context.vault,
         ProjectId(session.project_id),
@@ -187,6 +187,8 @@ async def save(
         account_id=account_id,
         multiple=session.multiple,
     )
+    await idempotency.record_current(tx, 200, {"id": account.id, "provider": account.connector_key})
+    return account
 
 
 async def _existing_form(

@@ -35,6 +35,7 @@ from mooring.protocol.redact import clean_line
 log = structlog.get_logger(__name__)
 
 TRANSACTION_SECONDS = 600  # rule O2
+MIN_BROWSER = 40  # characters of a cookie of ours
 MAX_URL = 2000  # characters; as long as its column
 _SEALED = "oauth_transaction"
 
@@ -122,7 +123,8 @@ async def _begin(
     oauth2 = opened.method.oauth2
     assert oauth2 is not None and oauth2.authorize_url is not None
     state, verifier = ids.secret_token(), ids.secret_token(48)
-    browser = browser or ids.secret_token()
+    # A browser keeps its value, so that two flows can run side by side; a short one can't be ours.
+    browser = browser if browser and len(browser) >= MIN_BROWSER else ids.secret_token()
     scope = {**opened.setup, **form.public, **form.secret}
     redirect_uri = context.callback_url(opened.connector.key)
     url = messages.authorization_url(
@@ -237,6 +239,8 @@ async def _complete(context: Context, transaction: OAuthTransaction, params: Map
         row = await auth_configs.get(tx, ProjectId(transaction.project_id), transaction.auth_config_id)
         if not row.active:
             raise errors.Unprocessable("this auth config was disabled meanwhile", extra={"oauth_error": "disabled"})
+        if session.account_id is not None:  # it may have been deleted meanwhile: then no code is sent
+            await accounts.get(tx, ProjectId(transaction.project_id), session.account_id)
         opened = await auth_configs.open_config(tx, context.vault, context.registry, row)
         key = await sealing.open_key(tx, context.vault, auth_configs.owner_of(row))
         name = f"{_SEALED}:{transaction.state_hash.hex()}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,9 @@ def _begin_with(engine: Engine, statement: str) -> None:
         connection.exec_driver_sql(statement)
 
 
+_ambient: ContextVar[AsyncSession | None] = ContextVar("mooring-ambient-transaction", default=None)
+
+
 class Database:
     """The engines of one process. `read()` and `begin()` are the only ways in."""
 
@@ -156,12 +160,27 @@ class Database:
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncSession]:
-        """A write transaction: commits at the end, rolls back on any exception."""
+        """A write transaction: commits at the end, rolls back on any exception. Inside `ambient` it is part of that one."""
+        outer = _ambient.get()
+        if outer is not None:
+            yield outer
+            await outer.flush()
+            return
         async with self._write() as session, session.begin():
             yield session
         for topic, key in session.info.get("changes", ()):
             for listener in self._on_commit:
                 listener(topic, key)
+
+    @asynccontextmanager
+    async def ambient(self) -> AsyncIterator[AsyncSession]:
+        """A write transaction that every `begin` of the same task joins, so that they commit as one."""
+        async with self.begin() as session:
+            token = _ambient.set(session)
+            try:
+                yield session
+            finally:
+                _ambient.reset(token)
 
     async def close(self) -> None:
         """Close all connections."""

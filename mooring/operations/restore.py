@@ -13,9 +13,12 @@ from pathlib import Path
 from sqlalchemy import delete, insert, make_url, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from mooring.accounts import credentials
 from mooring.accounts.models import Account, Credential
+from mooring.accounts.service import owner_of
 from mooring.auth_configs.models import AuthConfig
 from mooring.errors import ConfigurationError
+from mooring.identity import sealing
 from mooring.identity.models import DataKeyRow, Project
 from mooring.kit import clock
 from mooring.kit.db import Database
@@ -158,7 +161,7 @@ async def _finish(db: Database, manifest: Manifest, lines: Sequence[KeyLine], va
     migrated = await runner.upgrade(db)
     async with db.begin() as tx:
         await _insert_keys(tx, manifest, lines)
-        accounts = await _mark_shredded(tx)
+        accounts = await _mark_shredded(tx, vault)
         configs = await _empty_configs(tx)
         webhooks = await _empty_webhooks(tx)
     opened, unreadable = 0, []
@@ -197,14 +200,17 @@ async def _insert_keys(tx: AsyncSession, manifest: Manifest, lines: Sequence[Key
         await tx.execute(insert(DataKeyRow), rows)
 
 
-async def _mark_shredded(tx: AsyncSession) -> list[str]:
-    """Mark the accounts whose data key is gone; nothing can be tried with what is left of their credential."""
+async def _mark_shredded(tx: AsyncSession, vault: Vault) -> list[str]:
+    """Mark the accounts whose data key is gone, and put an empty credential in the place of what no key opens.
+
+    Like that they are ordinary accounts in error: they can be seen, deleted and linked again in place.
+    """
     keys = select(DataKeyRow.owner_id).where(DataKeyRow.owner_kind == "account")
-    gone = (
+    gone = list(
         await tx.scalars(
             select(Account).where(Account.status != "archived", Account.id.not_in(keys)).order_by(Account.id)
         )
-    ).all()
+    )
     now = clock.now()
     for account in gone:
         reason = {
@@ -215,10 +221,16 @@ async def _mark_shredded(tx: AsyncSession) -> list[str]:
         account.status = "error"
         account.status_reasons = [*account.status_reasons, reason]
         account.updated_at = now
-    ids = [account.id for account in gone]
+        row = await tx.get(Credential, account.id)
+        if row is not None:
+            key = await sealing.ensure_key(tx, vault, owner_of(account))
+            row.generation += 1
+            row.sealed = credentials.seal(key, credentials.Secrets(), row.generation)
+            row.refreshable = False
+            row.expires_at = row.refresh_at = row.refresh_expires_at = row.retry_at = None
+            row.lease_until = row.pending_generation = row.pending_since = None
     await tx.flush()
-    await tx.execute(delete(Credential).where(Credential.account_id.not_in(keys)))
-    return ids
+    return [account.id for account in gone]
 
 
 async def _empty_configs(tx: AsyncSession) -> list[str]:

@@ -11,7 +11,8 @@ import pytest
 from sqlalchemy import insert, text
 
 from mooring.identity.models import DataKeyRow
-from mooring.kit import clock, ids
+from mooring.kit import clock
+from mooring.kit import ids as new_ids
 from mooring.kit.db import Database
 from mooring.kit.vault import Owner, Vault
 from mooring.operations.schema import tables
@@ -25,6 +26,7 @@ from tests.servers.ports import free_port
 def own_hub(request: pytest.FixtureRequest, ports: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     url = request.getfixturevalue("postgres_server").create_database() if request.param == "postgres" else None
     folder = tmp_path_factory.mktemp(f"operations-{request.param}")
+    (folder / "data").mkdir(mode=0o700)  # with PostgreSQL there may be none; its mode is one of the tests
     with Hub(folder, free_port(), database_url=url, egress_allow=f"127.0.0.1:{ports.sandbox}") as running:
         yield running
 
@@ -46,19 +48,32 @@ def elsewhere(own_hub: Hub, ports: Any, tmp_path: Path, request: pytest.FixtureR
         hub.stop()
 
 
+@pytest.fixture(scope="session")
+def linked(own_hub: Hub, provider_url: str) -> Accounts:
+    return _link(own_hub, provider_url)
+
+
 @pytest.fixture
-def accounts(own_hub: Hub, provider: Sandbox) -> Accounts:
-    """Three linked accounts in a fresh project: one whose auth config holds a secret too."""
-    project = own_hub.new_project()
-    keyed = project.config("sandbox", "api_key", {"sandbox_url": provider.url})
+def accounts(own_hub: Hub, linked: Accounts) -> Accounts:
+    """Three linked accounts, and an auth config that holds a secret. Tests give them back as they were."""
+    return linked.at(own_hub)
+
+
+@pytest.fixture
+def fresh(own_hub: Hub, provider: Sandbox) -> Accounts:
+    """Accounts like these in a project of their own, to be spoilt."""
+    return _link(own_hub, provider.url)
+
+
+def _link(hub: Hub, provider: str) -> Accounts:
+    project = hub.new_project()
+    keyed = project.config("sandbox", "api_key", {"sandbox_url": provider})
     ids = [project.link(keyed, {"api_key": "sandbox-key-acme"}, owner=f"owner-{n}") for n in range(2)]
-    project.config(
-        "sandbox",
-        "oauth2",
-        {"sandbox_url": provider.url, "client_id": "sandbox-client", "client_secret": "sandbox-secret"},
-    )
-    machine = project.config("sandbox", "client_credentials", {"sandbox_url": provider.url})
-    ids.append(project.link(machine, {"client_id": "sandbox-machine", "client_secret": "sandbox-machine-secret"}))
+    app = {"client_id": "sandbox-client", "client_secret": "sandbox-secret"}
+    project.config("sandbox", "oauth2", {"sandbox_url": provider, **app})
+    machine = project.config("sandbox", "client_credentials", {"sandbox_url": provider})
+    secret = {"client_id": "sandbox-machine", "client_secret": "sandbox-machine-secret"}
+    ids.append(project.link(machine, secret, owner="owner-2"))
     return Accounts(project, keyed, ids)
 
 
@@ -136,8 +151,8 @@ class Rows:
 
     def fill(self, vault: Vault, project: str, number: int) -> None:
         """Add data keys of owners that do not exist."""
-        made = [Owner(project, "filler", ids.nanoid()) for _ in range(number)]
-        wrapped = [(owner, vault.new_key(ids.nanoid(), owner)[1]) for owner in made]
+        made = [Owner(project, "filler", new_ids.nanoid()) for _ in range(number)]
+        wrapped = [(owner, vault.new_key(new_ids.nanoid(), owner)[1]) for owner in made]
         now = clock.now()
 
         async def run() -> None:

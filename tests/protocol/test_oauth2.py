@@ -388,7 +388,10 @@ _json = st.recursive(
     max_leaves=8,
 )
 _names = st.sampled_from(
-    "access_token refresh_token expires_in expires scope token_type error error_description message ok data".split()
+    [
+        *("access_token", "refresh_token", "expires_in", "expires", "scope", "token_type"),
+        *("error", "error_description", "message", "ok", "data"),
+    ]
 )
 _bodies = st.one_of(
     st.binary(max_size=300),
