@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from mooring import __version__, errors, settings, supervisor
+from mooring.operations.cli import attach
 from mooring.settings import Settings
 
 T = TypeVar("T")
@@ -372,3 +373,47 @@ def project_list() -> None:
 
     for project, organization in _in_database(service.list_projects):
         typer.echo(f"{project.id}\t{project.name}\t{organization}")
+
+
+@app.command()
+def jobs(
+    revive: Annotated[int | None, typer.Option(help="Let the dead job with this id run again.")] = None,
+) -> None:
+    """Show the queues of background work, and the jobs that failed for good."""
+    from mooring.kit import jobs as queue
+
+    async def run(tx: Any) -> Any:
+        if revive is not None and not await queue.revive(tx, revive):
+            raise errors.NotFound(f"no dead job {revive}", hint="`mooring jobs` lists them.")
+        return await queue.state(tx), await queue.dead_jobs(tx)
+
+    states, dead = _in_database(run)
+    for state in states:
+        typer.echo(
+            f"{state.kind}\twaiting {state.waiting}\trunning {state.running}\tdead {state.dead}\tage {state.age} s"
+        )
+    for job in dead:
+        typer.echo(f"dead {job.id}\t{job.kind}\t{job.attempts} attempts\t{job.last_error or ''}")
+
+
+@app.command()
+def revoke(
+    connector: Annotated[str, typer.Argument(help="Key of the connector whose accounts are revoked and deleted.")],
+    project: Annotated[str | None, typer.Option(help="Only accounts of this project.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete all accounts of one connector: shred every credential and revoke it at the provider. Can't be undone."""
+    from mooring.operations.mass_revocation import count, run
+
+    loaded = load_database_settings()
+    found = asyncio.run(count(loaded, connector, project))
+    if found == 0:
+        typer.echo("no accounts")
+        return
+    if not yes and not typer.confirm(f"Shred and revoke {found} accounts of {connector}?"):
+        raise typer.Exit(1)
+    for done in asyncio.run(run(loaded, connector, project, lambda n: typer.echo(f"{n} of {found}", err=True))):
+        typer.echo(done)
+
+
+attach(app)

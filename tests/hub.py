@@ -18,7 +18,7 @@ import httpx
 from mooring.identity import service as identity
 from mooring.kit.db import Database
 
-READY_SECONDS = 20
+READY_SECONDS = 60
 _open: list[httpx.Client] = []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from datetime import datetime
+from typing import Protocol
 
 import orjson
 import structlog
@@ -13,11 +14,12 @@ from mooring import errors
 from mooring.accounts import service, tokens
 from mooring.accounts.context import Context
 from mooring.auth_configs import service as auth_configs
+from mooring.connectors.registry import Registry
 from mooring.identity.service import ProjectId
 from mooring.kit import jobs
 from mooring.kit.http import HttpFailure
 from mooring.kit.jobs import Claim
-from mooring.kit.vault import VaultError
+from mooring.kit.vault import Vault, VaultError
 
 log = structlog.get_logger(__name__)
 
@@ -25,7 +27,16 @@ KIND = "revoke"
 _PURPOSE = "revocation"
 
 
-async def enqueue(tx: AsyncSession, context: Context, project: ProjectId, account_id: str) -> None:
+class Parts(Protocol):
+    """What of a process the planning of a revocation needs."""
+
+    @property
+    def vault(self) -> Vault: ...
+    @property
+    def registry(self) -> Registry: ...
+
+
+async def enqueue(tx: AsyncSession, context: Parts, project: ProjectId, account_id: str) -> None:
     """Plan the revocation of an account's tokens, in the transaction that shreds them. Nothing without an endpoint.
 
     The job carries the tokens sealed: the account's own data key is gone by the time it runs.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Index, String, and_, delete, func, or_, select, update
+from sqlalchemy import Index, String, and_, case, delete, func, not_, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
@@ -103,6 +103,7 @@ async def enqueue(
                 "payload": statement.excluded.payload,
                 "every_seconds": statement.excluded.every_seconds,
                 "version": Job.version + 1,
+                "attempts": case((Job.state == "dead", 0), else_=Job.attempts),
                 "state": "ready",
             },
         )
@@ -223,20 +224,30 @@ class QueueState:
 
 
 async def state(tx: AsyncSession) -> list[QueueState]:
-    """The queues, by kind."""
+    """The queues, by kind; counted by the database, whatever their length."""
     now = clock.now()
-    rows = (await tx.execute(select(Job.kind, Job.state, Job.run_at, Job.lease_until))).all()
-    kinds: dict[str, list[Any]] = {}
-    for row in rows:
-        kinds.setdefault(row.kind, []).append(row)
-    out = []
-    for kind, jobs in sorted(kinds.items()):
-        running = [j for j in jobs if j.lease_until is not None and j.lease_until > now]
-        due = [j for j in jobs if j.state == "ready" and j.run_at <= now and j not in running]
-        age = max(((now - j.run_at).total_seconds() for j in due), default=0.0)
-        dead = sum(j.state == "dead" for j in jobs)
-        out.append(QueueState(kind, len(jobs) - len(running) - dead, len(running), dead, round(age, 3)))
-    return out
+    running = and_(Job.lease_until.is_not(None), Job.lease_until > now)
+    due = and_(Job.state == "ready", Job.run_at <= now, not_(running))
+    rows = await tx.execute(
+        select(
+            Job.kind,
+            func.count(case((and_(Job.state == "ready", not_(running)), 1))),
+            func.count(case((running, 1))),
+            func.count(case((Job.state == "dead", 1))),
+            func.min(case((due, Job.run_at))),
+        )
+        .group_by(Job.kind)
+        .order_by(Job.kind)
+    )
+    return [
+        QueueState(kind, waiting, active, dead, round((now - oldest).total_seconds(), 3) if oldest else 0.0)
+        for kind, waiting, active, dead, oldest in rows
+    ]
+
+
+async def dead_jobs(tx: AsyncSession, limit: int = 50) -> Sequence[Job]:
+    """Jobs that failed for good, newest first."""
+    return (await tx.scalars(select(Job).where(Job.state == "dead").order_by(Job.id.desc()).limit(limit))).all()
 
 
 def _mine(job: Claim) -> Any:

