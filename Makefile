@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install install-dev demo test check format bench docs lock clean
+.PHONY: help install install-dev demo test check format faults bench docs lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,6 +45,11 @@ check: $(VENV)/.dev ## Format, lint, types, layers, generated files
 format: $(VENV)/.dev ## Put the code into shape
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+faults: $(VENV)/.dev ## Kill processes for an hour while tokens are renewed, and count what is lost
+	@scripts/install-test-deps --only postgres,node
+	@MOORING_TEST_KILLS=200 MOORING_TEST_KILL_ACCOUNTS=20 MOORING_TEST_WEBHOOK_EVENTS=10000 MOORING_TEST_WEBHOOK_KILLS=20 \
+		$(BIN)/python -m pytest tests/faults tests/webhooks/test_crash.py -s $(ARGS)
 
 bench: $(VENV)/.dev ## Measure; prints a table and writes bench/RESULTS.md
 	@scripts/install-test-deps --only bench

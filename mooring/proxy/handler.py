@@ -55,7 +55,7 @@ async def handle(context: Context, scope: Scope, receive: Receive, send: Send) -
         status, code = reply.status or CALLER_GONE, "CallerGoneError"
     except Exception as e:  # noqa: BLE001 - the last line: a fault of ours is logged and answered
         if caller.gone:
-            status, code = CALLER_GONE, "CallerGoneError"
+            status, code = reply.status or CALLER_GONE, "CallerGoneError"
         else:
             status, code = reply.status or 500, "InternalError"
             await reply.refuse(unexpected(request_id, e))
@@ -105,7 +105,7 @@ async def _serve(
     )
     caller.watch()
     answer = await service.call(context, identity.project_id, account_id, ask, entry)
-    await reply.stream(answer, head=method == "HEAD")
+    await reply.stream(answer, caller, head=method == "HEAD")
     return answer.response.status
 
 
@@ -187,7 +187,7 @@ class _Reply:
         self._request_id = request_id
         self.status = 0  # the provider's, once it has gone out
 
-    async def stream(self, answer: Answer, *, head: bool) -> None:
+    async def stream(self, answer: Answer, caller: _Caller, *, head: bool) -> None:
         """Pass the provider's answer on, masking an echoed credential in headers and body. Raises HttpFailure."""
         scanner = answer.scanner
         try:
@@ -204,6 +204,8 @@ class _Reply:
                     data = scanner.mask(chunk) if scanner is not None else chunk
                     if data:
                         await self._send({"type": "http.response.body", "body": data, "more_body": True})
+                    if caller.gone:  # a cancellation is lost when what it interrupts ends in the same moment
+                        raise ConnectionResetError("the caller went away")
             rest = scanner.flush() if scanner is not None else b""
             await self._send({"type": "http.response.body", "body": rest})
         finally:
