@@ -7,13 +7,13 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
 from typing import Any
 from urllib.parse import urlencode
 
@@ -27,6 +27,7 @@ from mooring.errors import ConfigurationError
 from mooring.kit.vault import make_key
 
 READY_SECONDS = 30
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 CALL = "/api/employees?page_size=2"
 
 
@@ -120,11 +121,11 @@ class Http:
 def run(*, port: int, sandbox_port: int, once: bool, data_dir: Path | None) -> int:
     """Run the demo. Returns the exit code; everything that it started is stopped when it returns."""
     console = Console(highlight=False)
-    _interrupt_on_signals()
+    signals = _Signals()
     folder = Path(tempfile.mkdtemp(prefix="mooring-demo-"))
     try:
         keys = {} if data_dir else {"MOORING_MASTER_KEYS": ":".join(make_key())}  # a folder that stays needs a key file
-        return _run(console, data_dir or folder / "data", keys, port, sandbox_port, once=once)
+        return _run(console, signals, data_dir or folder / "data", keys, port, sandbox_port, once=once)
     except KeyboardInterrupt:
         console.print("\nStopped.")
         return 130
@@ -143,10 +144,10 @@ def _run(console: Console, data_dir: Path, keys: dict[str, str], port: int, sand
         "MOORING_LOG_LEVEL": "error",
     }
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_child(["sandbox", "--port", str(sandbox_port)], env))
+        stack.enter_context(_child(["sandbox", "--port", str(sandbox_port)], env, signals))
         console.print("Making a project and an API key …")
-        key = _api_key(env)
-        server = stack.enter_context(_child(["serve", "--port", str(port)], env))
+        key = _api_key(env, signals)
+        server = stack.enter_context(_child(["serve", "--port", str(port)], env, signals))
         client = stack.enter_context(SyncClientBuilder().follow_redirects(False).no_proxy().build())
         http = Http(client)
         _wait(http, f"{provider}/healthz", server, console, "the sandbox provider")
@@ -160,35 +161,41 @@ def _run(console: Console, data_dir: Path, keys: dict[str, str], port: int, sand
         return 0 if once else _run_on(server, console)
 
 
-def _interrupt_on_signals() -> None:
-    """Let the first signal end the demo in order, at whatever step it is; later ones must not break that."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+class _Signals:
+    """Lets the first signal end the demo in order, at whatever step it is; later ones must not break that."""
 
-    def stop(_number: int, _frame: object) -> None:
-        for number in numbers:
+    def __init__(self) -> None:
+        self._held = self._pending = False
+        for number in _STOPPING:
+            signal.signal(number, self._stop)
+
+    def _stop(self, _number: int, _frame: object) -> None:
+        for number in _STOPPING:
             signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
+        if not self._held:
+            raise KeyboardInterrupt
+        self._pending = True
 
-    for number in numbers:
-        signal.signal(number, stop)
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Put a signal off: a process that is being started has no handle yet by which it could be stopped."""
+        self._held = True
+        yield
+        self._held = False
+        if self._pending:
+            raise KeyboardInterrupt
 
 
-def _api_key(env: dict[str, str]) -> str:
+def _api_key(env: dict[str, str], signals: _Signals) -> str:
     """A new API key by the command that operators use; the first one makes organization and project `default` too."""
-    made = subprocess.run(
-        [sys.executable, "-m", "mooring", "api-key", "create", "--label", "demo"],
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-        start_new_session=True,
-    )
-    if made.returncode != 0:
-        raise DemoError(f"demo: creating an API key failed: {made.stderr.strip()[-500:]}")
-    return made.stdout.strip()
+    with _child(["api-key", "create", "--label", "demo"], env, signals, PIPE, PIPE) as command:
+        key, problem = command.communicate()
+    if command.returncode != 0:
+        raise DemoError(f"demo: creating an API key failed: {problem.decode().strip()[-500:]}")
+    return str(key.decode().strip())
 
 
-def _run_on(server: subprocess.Popen[bytes], console: Console) -> int:
+def _run_on(server: Popen[bytes], console: Console) -> int:
     """Wait for Ctrl-C, or for the hub's unexpected end."""
     try:
         code = server.wait()
@@ -216,26 +223,32 @@ def _free(port: int, console: Console) -> int:
 
 
 @contextlib.contextmanager
-def _child(arguments: list[str], env: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mooring", *arguments],
-        env=env,
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C reaches the demo alone, which stops its children in order
-    )
+def _child(
+    arguments: list[str], env: dict[str, str], signals: _Signals, stdout: int = DEVNULL, stderr: int | None = None
+) -> Iterator[Popen[bytes]]:
+    process = None
     try:
+        with signals.held():
+            # A session of its own: Ctrl-C reaches the demo alone, which stops its children in order.
+            command = [sys.executable, "-m", "mooring", *arguments]
+            process = Popen(command, env=env, stdout=stdout, stderr=stderr, start_new_session=True)
         yield process
     finally:
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(15)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        if process is not None:
+            _end(process)
 
 
-def _wait(http: Http, url: str, server: subprocess.Popen[bytes], console: Console, what: str) -> None:
+def _end(process: Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(15)
+        except TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait(http: Http, url: str, server: Popen[bytes], console: Console, what: str) -> None:
     console.print(f"Starting {what} …")
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
