@@ -133,7 +133,16 @@ def run(*, port: int, sandbox_port: int, once: bool, data_dir: Path | None) -> i
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run(console: Console, data_dir: Path, keys: dict[str, str], port: int, sandbox_port: int, *, once: bool) -> int:
+def _run(
+    console: Console,
+    signals: _Signals,
+    data_dir: Path,
+    keys: dict[str, str],
+    port: int,
+    sandbox_port: int,
+    *,
+    once: bool,
+) -> int:
     port, sandbox_port = _free(port, console), _free(sandbox_port, console)
     hub, provider = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{sandbox_port}"
     env = {name: value for name, value in os.environ.items() if not name.startswith("MOORING_")}

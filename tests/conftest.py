@@ -24,6 +24,7 @@ from tests.servers.ports import free_port, free_port_pair
 from tests.servers.postgres import PostgresServer
 from tests.servers.redmine import RedmineServer
 
+
 def oidc_connector(base: str) -> str:
     """The connector of the oidc-provider test server, as an operator would write it."""
     head = f"""\

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -33,6 +33,8 @@ def close_clients() -> None:
     """Close what the test opened."""
     while _open:
         _open.pop().close()
+
+
 BOOTSTRAP_KEY = "bootstrap-key-for-tests-0123456789abcdef"
 
 
@@ -70,7 +72,7 @@ class Hub:
         self.env |= env or {}
         self.process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Hub:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -173,7 +175,9 @@ class Project:
     def __post_init__(self) -> None:
         self.http = client(self.hub.url, auth=(self.key, ""))
 
-    def config(self, connector: str, method: str, setup: Mapping[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    def config(
+        self, connector: str, method: str, setup: Mapping[str, Any] | None = None, **more: Any
+    ) -> dict[str, Any]:
         """Create an auth config."""
         body = {"connector_key": connector, "authentication_config_key": method, "setup": dict(setup or {}), **more}
         return ok(self.http.post("/auth_configs", json=body), 201)
@@ -184,7 +188,9 @@ class Project:
         created = ok(self.http.post("/connect_sessions", json=body), 201)
         return Session(self, created)
 
-    def link(self, config: Mapping[str, Any], credentials: Mapping[str, Any], owner: str = "owner-1", **more: Any) -> str:
+    def link(
+        self, config: Mapping[str, Any], credentials: Mapping[str, Any], owner: str = "owner-1", **more: Any
+    ) -> str:
         """Link an account by a form; returns its id."""
         session = self.session(owner, integration_id=config["id"], **more)
         return str(ok(session.submit(config["id"], credentials))["id"])
@@ -217,7 +223,9 @@ class Session:
 
     def submit(self, integration_id: str, credentials: Mapping[str, Any]) -> httpx.Response:
         """Post a form."""
-        return self.http.post("/hub/accounts", json={"integration_id": integration_id, "credentials": dict(credentials)})
+        return self.http.post(
+            "/hub/accounts", json={"integration_id": integration_id, "credentials": dict(credentials)}
+        )
 
     def attempt(self) -> str:
         """Begin a connection attempt."""

@@ -45,8 +45,7 @@ class SdkError(Exception):
         self.details: str | None = error["details"]
         self.http = http
         super().__init__(
-            f"{self.name} ({self.status_code}): {self.message}"
-            + (f"\n{self.details}" if self.details else "")
+            f"{self.name} ({self.status_code}): {self.message}" + (f"\n{self.details}" if self.details else "")
         )
 
 

@@ -41,9 +41,7 @@ def reset(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
-async def pump(
-    link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_answer: bool
-) -> None:
+async def pump(link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_answer: bool) -> None:
     """Pass bytes one way until either end closes or a fault cuts the link."""
     passed = 0
     with contextlib.suppress(OSError):
@@ -83,9 +81,7 @@ async def serve_connection(link: Link, reader: asyncio.StreamReader, writer: asy
     except OSError:
         reset(writer)
         return
-    await asyncio.gather(
-        pump(link, reader, up_writer, is_answer=False), pump(link, up_reader, writer, is_answer=True)
-    )
+    await asyncio.gather(pump(link, reader, up_writer, is_answer=False), pump(link, up_reader, writer, is_answer=True))
 
 
 async def serve_control(link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -150,9 +150,7 @@ async def test_request_goes_out_as_given() -> None:
 async def test_own_user_agent_wins() -> None:
     seen: list[bytes] = []
     await ask(answering(OK, seen), OutboundRequest("GET", "", [("User-Agent", "caller/1")]))
-    assert [line for line in lines(seen[0]) if line.lower().startswith(b"user-agent")] == [
-        b"User-Agent: caller/1"
-    ]
+    assert [line for line in lines(seen[0]) if line.lower().startswith(b"user-agent")] == [b"User-Agent: caller/1"]
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
@@ -228,9 +226,7 @@ async def test_injection_is_refused_before_anything_is_sent(request_: OutboundRe
 
 
 def test_repr_holds_no_secret() -> None:
-    request = OutboundRequest(
-        "GET", "https://h.example/p?token=s3cret", [("authorization", "s3cret")], b"s3cret"
-    )
+    request = OutboundRequest("GET", "https://h.example/p?token=s3cret", [("authorization", "s3cret")], b"s3cret")
     assert "s3cret" not in repr(request)
 
 
@@ -259,9 +255,7 @@ async def test_streamed_body_is_chunked_or_keeps_its_length(method: str) -> None
     assert b"\r\ntransfer-encoding: chunked" in seen[0].lower()
     assert b"content-length" not in seen[0].lower()
     assert seen[0].endswith(b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")
-    await ask(
-        answering(OK, seen), OutboundRequest(method, "", [("Content-Length", "6")], pieces(b"one", b"two"))
-    )
+    await ask(answering(OK, seen), OutboundRequest(method, "", [("Content-Length", "6")], pieces(b"one", b"two")))
     assert b"transfer-encoding" not in seen[1].lower()
     assert seen[1].lower().count(b"content-length: 6") == 1
     assert seen[1].endswith(b"\r\n\r\nonetwo")
@@ -270,9 +264,7 @@ async def test_streamed_body_is_chunked_or_keeps_its_length(method: str) -> None
 @pytest.mark.parametrize("length", ["5", "7"])
 async def test_a_body_that_belies_its_length_ends_the_call(length: str) -> None:
     with pytest.raises((ValueError, HttpFailure)):
-        await ask(
-            answering(OK), OutboundRequest("POST", "", [("Content-Length", length)], pieces(b"one", b"two"))
-        )
+        await ask(answering(OK), OutboundRequest("POST", "", [("Content-Length", length)], pieces(b"one", b"two")))
 
 
 async def test_faults_of_the_callers_body_pass_through() -> None:
@@ -379,14 +371,10 @@ async def test_early_answer_ends_the_upload() -> None:
 
 
 async def test_head_204_304_and_early_hints() -> None:
-    head = await ask(
-        answering(b"HTTP/1.1 200 OK\r\nContent-Length: 5000000\r\n\r\n"), OutboundRequest("HEAD", "")
-    )
+    head = await ask(answering(b"HTTP/1.1 200 OK\r\nContent-Length: 5000000\r\n\r\n"), OutboundRequest("HEAD", ""))
     assert (head.status, head.body, head.header("content-length")) == (200, b"", "5000000")
     assert (await ask(answering(b"HTTP/1.1 204 No Content\r\n\r\n"))).status == 204
-    unchanged = await ask(
-        answering(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9000000\r\nETag: x\r\n\r\n")
-    )
+    unchanged = await ask(answering(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9000000\r\nETag: x\r\n\r\n"))
     assert (unchanged.status, unchanged.header("ETag")) == (304, "x")
     assert (await ask(answering(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + OK))).body == b"ok"
     for answer, method in ((b"HTTP/1.1 204 No Content\r\n\r\n", "GET"), (OK[:-2], "HEAD")):
@@ -414,16 +402,12 @@ async def test_repeated_headers_cookies_and_compression_come_through_untouched()
 
 
 async def test_a_header_outside_ascii_costs_only_itself() -> None:
-    response = await ask(
-        answering(b"HTTP/1.1 200 OK\r\nX-A: caf\xe9\r\nX-B: b\r\nContent-Length: 2\r\n\r\nok")
-    )
+    response = await ask(answering(b"HTTP/1.1 200 OK\r\nX-A: caf\xe9\r\nX-B: b\r\nContent-Length: 2\r\n\r\nok"))
     assert response.headers == [("x-b", "b"), ("content-length", "2")]
 
 
 async def test_content_length_beside_chunks_is_not_believed() -> None:
-    answer = (
-        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
-    )
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
     response = await ask(answering(answer))
     assert response.body == b"abc"
     assert response.header("content-length") is None
@@ -433,9 +417,7 @@ async def test_redirects_are_not_followed() -> None:
     followed: list[bytes] = []
     async with serving(answering(OK, followed)) as other:
         for status in (301, 302, 303, 307, 308):
-            location = (
-                f"HTTP/1.1 {status} R\r\nLocation: http://127.0.0.1:{other}/\r\nContent-Length: 0\r\n\r\n"
-            )
+            location = f"HTTP/1.1 {status} R\r\nLocation: http://127.0.0.1:{other}/\r\nContent-Length: 0\r\n\r\n"
             response = await ask(answering(location.encode()), OutboundRequest("POST", "", (), b"secret"))
             assert response.status == status
     assert followed == []
@@ -560,9 +542,7 @@ async def test_stream_deadlines() -> None:
         await asyncio.sleep(30)
 
     async with serving(stalls) as port, client(port) as http:
-        response = await http.stream(
-            OutboundRequest("GET", f"http://api.test:{port}/"), first_byte=5, idle=0.2
-        )
+        response = await http.stream(OutboundRequest("GET", f"http://api.test:{port}/"), first_byte=5, idle=0.2)
         with pytest.raises(HttpFailure) as failure:
             [chunk async for chunk in response.chunks()]
         assert failure.value.kind == "timeout"
@@ -655,9 +635,7 @@ async def test_rebinding_name_stays_on_the_first_address() -> None:
         trap = await asyncio.start_server(canary, "127.0.0.2", port)
         http = HttpClient(EgressGuard(frozenset({("flip.test", port)}), flipping), user_agent="x")
         for _ in range(20):
-            assert (
-                await http.send(OutboundRequest("GET", f"http://flip.test:{port}/"), deadline=3)
-            ).status == 200
+            assert (await http.send(OutboundRequest("GET", f"http://flip.test:{port}/"), deadline=3)).status == 200
         await http.aclose()
         trap.close()
     assert reached == []
@@ -795,9 +773,7 @@ async def test_connections_are_reused_and_clients_bounded() -> None:
         http = HttpClient(guard, user_agent="x", max_clients=2)
 
         async def get(name: str) -> None:
-            response = await http.stream(
-                OutboundRequest("GET", f"http://{name}:{port}/"), first_byte=3, idle=3
-            )
+            response = await http.stream(OutboundRequest("GET", f"http://{name}:{port}/"), first_byte=3, idle=3)
             assert [chunk async for chunk in response.chunks()] == [b"ok"]
 
         for _ in range(10):
@@ -884,9 +860,7 @@ async def https(tls: ssl.SSLContext | None, root: bytes | None) -> BufferedRespo
         return await http.send(OutboundRequest("GET", f"https://api.test:{port}/?s3cret"), deadline=3)
 
 
-async def test_tls_with_a_private_authority_names_the_original_host(
-    authority: Authority, tmp_path: Path
-) -> None:
+async def test_tls_with_a_private_authority_names_the_original_host(authority: Authority, tmp_path: Path) -> None:
     names: list[str | None] = []
     tls = authority.context(tmp_path, "api.test")
     tls.sni_callback = lambda _socket, name, _context: names.append(name)

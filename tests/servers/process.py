@@ -35,9 +35,7 @@ def require_program(name: str, *folders: Path) -> str:
 def require_node_modules(folder: Path) -> None:
     """Check that a Node.js program's packages are installed."""
     if not (folder / "node_modules").is_dir():
-        raise ServerError(
-            f"no node_modules in {folder.parent.name}/{folder.name}: {INSTALL_HINT} --only node"
-        )
+        raise ServerError(f"no node_modules in {folder.parent.name}/{folder.name}: {INSTALL_HINT} --only node")
 
 
 def unprivileged_user(*names: str) -> pwd.struct_passwd | None:
@@ -204,7 +202,5 @@ class Server:
             if self._process.poll() is not None:
                 raise ServerError(f"{self.name} ended with {self._process.returncode}:\n{self.log()[-3000:]}")
             if time.monotonic() > deadline:
-                raise ServerError(
-                    f"{self.name} not ready in {self.start_timeout:.0f} s:\n{self.log()[-3000:]}"
-                )
+                raise ServerError(f"{self.name} not ready in {self.start_timeout:.0f} s:\n{self.log()[-3000:]}")
             time.sleep(0.05)

@@ -39,13 +39,9 @@ class RedmineServer(Server):
         super().__init__(port or free_port(), unprivileged_user("www-data"))
         self._puma = require_program("puma")
         if not _INSTANCE.exists():
-            raise ServerError(
-                f"Debian's Redmine has no instance at {_INSTANCE.parent}: {INSTALL_HINT} --only redmine"
-            )
+            raise ServerError(f"Debian's Redmine has no instance at {_INSTANCE.parent}: {INSTALL_HINT} --only redmine")
         if not os.access(_INSTANCE, os.R_OK):
-            raise ServerError(
-                f"{_INSTANCE} is not readable: run the tests as root, or as a member of www-data"
-            )
+            raise ServerError(f"{_INSTANCE} is not readable: run the tests as root, or as a member of www-data")
 
     def prepare(self) -> None:
         """Put the rackup file where the server's user can read it."""

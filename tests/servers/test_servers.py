@@ -20,8 +20,6 @@ from tests.servers.redmine import RedmineServer
 from tests.servers.stub import stub_server
 from tests.servers.toxic import ToxicLink
 
-pytest_plugins = ["tests.servers.fixtures"]
-
 CALLBACK = "http://127.0.0.1/callback"
 VERIFIER = "a-code-verifier-of-at-least-forty-three-characters"
 
@@ -91,9 +89,7 @@ async def test_postgres_creates_databases_that_do_not_know_each_other(
     assert await query(other, is_there) is False
     assert await query(other, "SHOW server_encoding") == "UTF8"
     postgres_server.drop_database(one)
-    assert (
-        postgres_server.sql(f"SELECT count(*) FROM pg_database WHERE datname = '{one.split('/')[-1]}'") == "0"
-    )
+    assert postgres_server.sql(f"SELECT count(*) FROM pg_database WHERE datname = '{one.split('/')[-1]}'") == "0"
 
 
 def authorization_url(oidc_server: OidcServer, redirect_uri: str) -> str:
@@ -137,9 +133,7 @@ def link(oidc_server: OidcServer, redirect_uri: str = CALLBACK) -> dict[str, Any
 
 def me(oidc_server: OidcServer, tokens: dict[str, Any]) -> httpx.Response:
     """Call the protected resource."""
-    return httpx.get(
-        f"{oidc_server.issuer}/api/me", headers={"Authorization": f"Bearer {tokens['access_token']}"}
-    )
+    return httpx.get(f"{oidc_server.issuer}/api/me", headers={"Authorization": f"Bearer {tokens['access_token']}"})
 
 
 @pytest.mark.parametrize("redirect_uri", [CALLBACK, "http://127.0.0.1:8123/callback"])
@@ -241,9 +235,7 @@ def test_redmine_lists_its_projects_to_a_key(redmine_server: RedmineServer) -> N
         assert [project["identifier"] for project in projects["projects"]] == [RedmineServer.PROJECT]
         user = httpx.get(f"{redmine_server.base_url}/users/current.json", headers=headers).json()["user"]
         assert user["login"] == login
-    assert (
-        httpx.get(f"{redmine_server.base_url}/users/current.json", auth=RedmineServer.JANE).status_code == 200
-    )
+    assert httpx.get(f"{redmine_server.base_url}/users/current.json", auth=RedmineServer.JANE).status_code == 200
     wrong = httpx.get(f"{redmine_server.base_url}/users/current.json", headers={"X-Redmine-API-Key": "wrong"})
     assert wrong.status_code == 401
 
