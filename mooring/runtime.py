@@ -23,6 +23,7 @@ from mooring.kit.cache import ChangeFollower
 from mooring.kit.db import Database
 from mooring.kit.egress import EgressGuard, parse_allow
 from mooring.kit.http import HttpClient
+from mooring.kit.process import forbid_core_dumps
 from mooring.kit.vault import Vault
 from mooring.logs.writer import LogWriter
 from mooring.migrations import runner
@@ -63,6 +64,7 @@ async def open_context(settings: Settings, *, public_url: str, supervised: bool 
 
     `supervised` means that a courier runs beside this process, for the token requests of refreshes.
     """
+    forbid_core_dumps()
     registry = load_registry(settings.connectors_dir)
     guard = EgressGuard(parse_allow(settings.egress_allow))
     db = await prepare(settings)

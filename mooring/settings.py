@@ -97,6 +97,12 @@ def _allow(value: str) -> str:
     return value
 
 
+def _yes_or_no(value: str) -> bool:
+    if value.lower() not in {"yes", "no"}:
+        raise ValueError("must be yes or no")
+    return value.lower() == "yes"
+
+
 def _origins(value: str) -> tuple[str, ...]:
     out = []
     for entry in filter(None, (part.strip() for part in value.split(","))):
@@ -179,6 +185,13 @@ class Settings:
         _origins,
         default=(),
         shown="this hub's own origin",
+    )
+    refresh_ahead: bool = _setting(
+        "MOORING_REFRESH_AHEAD",
+        "yes or no: renew tokens before they end, or only when a call needs one.",
+        _yes_or_no,
+        default=True,
+        shown="yes",
     )
     log_level: str = _setting(
         "MOORING_LOG_LEVEL", "debug, info, warning or error.", _log_level, default="info", shown="info"

@@ -50,6 +50,7 @@ class Hub:
         egress_allow: str = "",
         connectors_dir: Path | None = None,
         workers: int = 1,
+        single_process: bool = False,
         env: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
@@ -57,6 +58,7 @@ class Hub:
         self.url = f"http://127.0.0.1:{port}"
         self.database_url = database_url or f"sqlite:///{folder / 'data' / 'mooring.db'}"
         self.workers = workers
+        self.single_process = single_process
         self.log_path = folder / "hub.log"
         self.env = {k: v for k, v in os.environ.items() if not k.startswith("MOORING_")}
         self.env |= {
@@ -64,6 +66,7 @@ class Hub:
             "MOORING_BOOTSTRAP_API_KEY": BOOTSTRAP_KEY,
             "MOORING_EGRESS_ALLOW": egress_allow,
             "MOORING_LOG_LEVEL": "debug",
+            "MOORING_REFRESH_AHEAD": "no",  # tests say themselves when a token is renewed
         }
         if database_url:
             self.env["MOORING_DATABASE_URL"] = database_url
@@ -94,7 +97,10 @@ class Hub:
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "mooring", "serve", "--port", str(self.port), "--workers", str(self.workers)],
+                [
+                    *(sys.executable, "-m", "mooring", "serve", "--port", str(self.port)),
+                    *(["--single-process"] if self.single_process else ["--workers", str(self.workers)]),
+                ],
                 env=self.env,
                 stdout=log,
                 stderr=log,

@@ -27,6 +27,8 @@ NOTICE = timedelta(days=14)
 
 async def refresh_due(context: Context, _job: Claim) -> datetime | None:
     """Renew what is due, oldest first. Returns at once for more while a full batch was found."""
+    if not context.settings.refresh_ahead:
+        return None
     now = clock.now()
     async with context.db.read() as tx:
         rows = (

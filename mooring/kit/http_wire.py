@@ -124,6 +124,7 @@ class Upload:
 
 
 def build_request(client: Client, request: OutboundRequest, parts: SplitUrl) -> tuple[RequestBuilder, Upload | None]:
+    """Translate a request into one of the library."""
     headers: Headers = []
     length: int | None = None
     for name, value in request.headers:

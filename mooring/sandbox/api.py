@@ -127,6 +127,7 @@ def _tagged(request: Request, content: object, headers: dict[str, str] | None = 
 
 
 async def me(request: Request) -> Response:
+    """Who the credential belongs to."""
     caller = _caller(request)
     company = COMPANIES[caller.company]
     return _tagged(
@@ -146,6 +147,7 @@ def _employees(request: Request, scope: str) -> dict[str, Employee]:
 
 
 async def list_employees(request: Request) -> Response:
+    """One page of people."""
     everyone = list(_employees(request, "employees:read").values())
     page, size = _number(request, "page", 1, 1, 10**6), _number(request, "page_size", 20, 1, 100)
     last = max(1, -(-len(everyone) // size))
@@ -197,6 +199,7 @@ async def _read_fields(request: Request) -> Employee:
 
 
 async def create_employee(request: Request) -> Response:
+    """Add a person."""
     everyone = _employees(request, "employees:write")
     given = await _read_fields(request)
     if missing := [name for name in _REQUIRED if not given.get(name)]:
@@ -210,12 +213,14 @@ async def create_employee(request: Request) -> Response:
 
 
 async def update_employee(request: Request) -> Response:
+    """Change a person."""
     found = _one(request, "employees:write")
     found.update(await _read_fields(request))
     return json_response(found)
 
 
 async def delete_employee(request: Request) -> Response:
+    """Remove a person."""
     found = _one(request, "employees:write")
     del _employees(request, "employees:write")[found["id"]]
     return Response(status_code=204)
@@ -245,6 +250,7 @@ class Echo:
 
 
 async def some_bytes(request: Request) -> Response:
+    """A body of the size that was asked for."""
     count = _number(request, "n", 0, 0, MAX_BYTES)
 
     async def blocks() -> AsyncIterator[bytes]:
@@ -256,12 +262,14 @@ async def some_bytes(request: Request) -> Response:
 
 
 async def slow(request: Request) -> Response:
+    """Answer after a pause."""
     ms = _number(request, "ms", 1000, 0, MAX_MS)
     await asyncio.sleep(ms / 1000)
     return json_response({"slept_ms": ms})
 
 
 async def events(request: Request) -> Response:
+    """Server-sent events, one by one."""
     count, interval = _number(request, "count", 3, 1, 10_000), _number(request, "interval", 200, 0, 60_000)
 
     async def stream() -> AsyncIterator[str]:
@@ -274,6 +282,7 @@ async def events(request: Request) -> Response:
 
 
 async def status(request: Request) -> Response:
+    """Answer with the status that was asked for."""
     code = _number(request, "code", 200, 200, 599)
     if code in _BODYLESS:
         return Response(status_code=code)

@@ -12,7 +12,16 @@ import httpx
 import pytest
 from joserfc.jwk import ECKey
 
-from tests.flows.linking import age_flow, end_token, link, oidc_consent, run_flow, together, wait_until
+from tests.flows.linking import (
+    age_flow,
+    end_token,
+    link,
+    oidc_consent,
+    release_schedules,
+    run_flow,
+    together,
+    wait_until,
+)
 from tests.hub import Project, Session, ok, refused
 from tests.servers.oidc import OidcServer
 
@@ -39,6 +48,12 @@ CLIENTS: dict[str, tuple[str, Any]] = {
     "signed assertion, key as JWK": ("code_key", jwk_text),
     "signed assertion, key as PEM": ("code_key", pem_text),
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _schedule_released() -> Iterator[None]:
+    yield
+    release_schedules()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, inspect, select, text
 from sqlalchemy.exc import StatementError
 
 import mooring.app  # noqa: F401 - all models are known
@@ -39,17 +39,50 @@ async def db(url: str) -> AsyncIterator[Database]:
     await database.close()
 
 
-async def test_the_migrations_make_what_the_models_say(db: Database) -> None:
-    applied = await runner.upgrade(db)
-    assert applied == sorted(applied) and applied
-    assert await runner.upgrade(db) == []
+def differences(connection: Connection) -> list[Any]:
+    context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+    return list(compare_metadata(context, Base.metadata))
 
-    def differences(connection: Connection) -> list[Any]:
-        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
-        return list(compare_metadata(context, Base.metadata))
+
+def plain(part: Any) -> Any:
+    return {name: plain(value) for name, value in part.items()} if isinstance(part, dict) else str(part)
+
+
+async def schema_of(db: Database) -> list[str]:
+    """Tables, columns, keys, indexes and constraints as text."""
+
+    def read(connection: Connection) -> list[str]:
+        seen = inspect(connection)
+        out = []
+        for table in sorted(set(seen.get_table_names()) - {"alembic_version"}):
+            out += sorted(
+                f"{table}.{c['name']} {c['type']} {c['nullable']} {c['default']}" for c in seen.get_columns(table)
+            )
+            out.append(f"{table} primary key {seen.get_pk_constraint(table)['constrained_columns']}")
+            parts = (seen.get_indexes(table), seen.get_unique_constraints(table), seen.get_check_constraints(table))
+            out += sorted(
+                f"{table} {plain(part)}" for group in (*parts, seen.get_foreign_keys(table)) for part in group
+            )
+        return out
 
     async with db.writer.begin() as connection:
+        return await connection.run_sync(read)
+
+
+async def test_the_history_makes_what_the_models_say(db: Database) -> None:
+    """An empty database gets the models' tables at once; the history must lead to the same."""
+    async with db.writer.begin() as connection:
+        applied = await connection.run_sync(runner._migrate)
+    assert applied == sorted(applied) and applied
+    assert await runner.upgrade(db) == []
+    async with db.writer.begin() as connection:
         assert await connection.run_sync(differences) == []
+    by_history = await schema_of(db)
+    async with db.writer.begin() as connection:
+        await connection.run_sync(Base.metadata.drop_all)
+        await connection.execute(text("DROP TABLE alembic_version"))
+    assert await runner.upgrade(db) == applied
+    assert await schema_of(db) == by_history and len(by_history) > 100
 
 
 async def test_a_newer_schema_is_refused(db: Database) -> None:
@@ -73,14 +106,14 @@ async def test_several_starters_at_once_migrate_once(url: str) -> None:
 async def test_a_migration_that_fails_leaves_nothing(db: Database) -> None:
     """The history is one transaction: a table that is in the way in the middle undoes all of it."""
     async with db.begin() as tx:
-        await tx.execute(text("CREATE TABLE request_logs (id INTEGER)"))
+        await tx.execute(text("CREATE TABLE organizations (id INTEGER)"))
     with pytest.raises(ConfigurationError, match="MOORING_DATABASE_URL"):
         await runner.upgrade(db)
     names = "SELECT name FROM sqlite_master WHERE type = 'table'" if db.is_sqlite else (
         "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
     )  # fmt: skip
     async with db.read() as tx:
-        assert list(await tx.scalars(text(names))) == ["request_logs"]
+        assert list(await tx.scalars(text(names))) == ["organizations"]
 
 
 def test_two_hubs_that_start_at_once_share_an_empty_database(tmp_path: Path, url: str) -> None:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from mooring.errors import ConfigurationError
@@ -261,6 +262,15 @@ def test_a_start_without_the_right_master_key_is_refused_in_one_line(tmp_path: P
     hub.env["MOORING_MASTER_KEYS"] = f"new:{GOOD},{kept.strip()}"  # the old key is still there: all opens
     with hub:
         assert ok(project.http.get("/auth_configs"))["total"] == 1
+
+
+def test_a_web_process_leaves_no_core_dump(hub: Hub) -> None:
+    tree = psutil.Process(hub.process.pid).children(recursive=True) or [psutil.Process(hub.process.pid)]
+    web = [process for process in tree if "serve" in process.cmdline()]
+    assert web
+    for process in web:
+        limits = Path(f"/proc/{process.pid}/limits").read_text()
+        assert re.search(r"^Max core file size +0 +0 ", limits, re.MULTILINE), process.cmdline()
 
 
 def test_there_is_no_way_without_a_key(tmp_path: Path) -> None:
