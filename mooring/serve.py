@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -70,6 +71,8 @@ def serve(settings: Settings, *, host: str, port: int) -> int:
     Raises ConfigurationError before anything listens. Under a supervisor, token requests travel through its courier.
     """
     configure_logging(settings.log_level)
+    # A thread of the server or the client that has an answer waits this long for Python's lock; 5 ms is the default.
+    sys.setswitchinterval(0.0005)
     uvloop.run(_serve(settings, host, port, supervised=is_supervised()))
     return 0
 
@@ -102,6 +105,10 @@ async def _serve(settings: Settings, host: str, port: int, *, supervised: bool) 
             log_enabled=False,
             log_access=False,
         )
+        # What is there now stays: without it, full collections walk through it all and calls stand still meanwhile.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 50)
         serving = asyncio.create_task(server.serve())
         stopping = asyncio.create_task(stop.wait())
         log.info("serving", url=app.public_url, pid=os.getpid())

@@ -51,6 +51,7 @@ MAX_CLIENTS = 512
 CONNECT_TIMEOUT = 5.0
 POOL_IDLE = 30.0
 UPLOAD_BACKSTOP = 3600
+SMALL_BODY = 64 * 1024
 
 
 @dataclass(slots=True)
@@ -95,6 +96,36 @@ class StreamedResponse:
         self._read = read
         self._close = close
         self._closed = False
+        announced = next((value for name, value in headers if name == "content-length"), "")
+        self._length = int(announced) if announced.isdecimal() and status != 304 else None
+
+    @property
+    def small(self) -> bool:
+        """Whether the length of the body is known and one piece of memory may hold it."""
+        return self._length is not None and self._length <= SMALL_BODY
+
+    async def whole(self) -> bytes:
+        """Return a small body. Raises as `chunks` does."""
+        left = self._length or 0
+        parts: list[bytes] = []
+        try:
+            async with asyncio.timeout(self._idle) as timer:
+                while left > 0:
+                    chunk = await self._read()
+                    if chunk is None:
+                        break
+                    if parts:
+                        timer.reschedule(asyncio.get_running_loop().time() + self._idle)
+                    data = chunk.to_bytes()
+                    left -= len(data)
+                    parts.append(data)
+        except TimeoutError:
+            raise timed_out(self._host, f"sent nothing for {self._idle:g} s") from None
+        except PyreqwestError as fault:
+            raise to_failure(self._host, fault) from None
+        finally:
+            await self.aclose()
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes; raise HttpFailure if it ends early or stands still for `idle` s."""

@@ -24,10 +24,10 @@ def random_uuid() -> str:
 def time_uuid() -> str:
     """A version 7 UUID (RFC 9562 §5.7): sorts by creation time, 74 bits are random."""
     millis = time.time_ns() // 1_000_000
-    raw = bytearray(millis.to_bytes(6, "big") + os.urandom(10))
-    raw[6] = (raw[6] & 0x0F) | 0x70
-    raw[8] = (raw[8] & 0x3F) | 0x80
-    return str(uuid.UUID(bytes=bytes(raw)))
+    tail = int.from_bytes(os.urandom(10), "big")
+    value = (millis << 80 | tail) & ~(0xF << 76 | 0x3 << 62) | 0x7 << 76 | 0x2 << 62
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def secret_token(size: int = 32) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import json
 import re
+from base64 import b64encode
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -14,6 +14,7 @@ REDACTED = "[redacted]"
 ELIDED = "…"
 MIN_SECRET = 4
 _MAX_DEPTH = 64
+_UNRESERVED = re.compile(r"[A-Za-z0-9._~-]+")
 
 _SENSITIVE_NAME = re.compile(
     r"token|key|secret|passw|pwd|auth|credential|session|signature|cookie|assertion|jwt", re.IGNORECASE
@@ -95,17 +96,25 @@ class SecretScanner:
 
     def __init__(self, secrets: Iterable[str]) -> None:
         self._forms = [form.encode("utf-8", "surrogatepass") for form in _all_forms(secrets)]
-        self._pattern = re.compile(b"|".join(map(re.escape, self._forms))) if self._forms else None
         self._tail = b""
+
+    def finds(self, data: bytes) -> bool:
+        """Tell whether whole data, such as a header's value, holds a secret. Bytes held back by `mask` do not count."""
+        return any(form in data for form in self._forms)
+
+    @property
+    def _pattern(self) -> re.Pattern[bytes]:
+        # Made on a hit only: nearly every answer has none.
+        return re.compile(b"|".join(map(re.escape, self._forms)))
 
     def mask(self, chunk: bytes) -> bytes:
         """Return what can be passed on now."""
-        if self._pattern is None:
+        if not self._forms:
             return chunk
         data = self._tail + chunk if self._tail else chunk
         self._tail = b""
         hold = self._held_from(data, 0)
-        if hold == len(data) and not any(form in data for form in self._forms):
+        if hold == len(data) and not self.finds(data):
             return data
         out = []
         position = 0
@@ -125,7 +134,7 @@ class SecretScanner:
         """Return what was held back; call it at the end of the body."""
         tail, self._tail = self._tail, b""
         # The tail can hold a whole secret that is also the beginning of a longer one.
-        return self._pattern.sub(lambda found: b"*" * len(found[0]), tail) if self._pattern else tail
+        return self._pattern.sub(lambda found: b"*" * len(found[0]), tail) if tail else tail
 
     def _held_from(self, data: bytes, start: int) -> int:
         """Return where the longest ending of `data` begins that is the beginning of a secret."""
@@ -151,6 +160,8 @@ def _all_forms(secrets: Iterable[str]) -> list[str]:
 
 def _forms(secret: str) -> set[str]:
     raw = secret.encode("utf-8", "surrogatepass")
+    if _UNRESERVED.fullmatch(secret):  # no encoding of text changes it
+        return {secret, raw.hex(), *_base64_forms(raw)}
     percent = quote(raw, safe="")
     json_ascii = json.dumps(secret)[1:-1]
     forms = {
@@ -167,13 +178,20 @@ def _forms(secret: str) -> set[str]:
         html.escape(secret, quote=False),
         raw.hex(),
     }
+    forms |= _base64_forms(raw)
+    return {form for form in forms if len(form) >= MIN_SECRET}
+
+
+def _base64_forms(raw: bytes) -> set[str]:
     # In Basic the secret stands behind `user:`, so its base64 depends on its offset modulo 3. The characters
     # that also depend on the neighbours are cut off.
+    forms: set[str] = set()
     for offset in range(3):
-        text = base64.b64encode(b"\0" * offset + raw).decode()
+        whole = b64encode(b"\0" * offset + raw).decode().rstrip("=")
         lead = (0, 2, 3)[offset]
-        whole = text.rstrip("=")
         core = whole[lead : len(whole) - 1] if (offset + len(raw)) % 3 else whole[lead:]
         if len(core) >= MIN_SECRET:
-            forms |= {core, core.replace("+", "-").replace("/", "_"), quote(core, safe="")}
-    return {form for form in forms if len(form) >= MIN_SECRET}
+            forms.add(core)
+            if "+" in core or "/" in core:
+                forms |= {core.replace("+", "-").replace("/", "_"), quote(core, safe="")}
+    return forms

@@ -40,6 +40,7 @@ def join_path(base_url: str, path: str, query: str = "") -> str:
     return f"{origin}{joined}?{both}" if both else origin + joined
 
 
+@lru_cache(maxsize=1024)
 def validate_base_url(url: str) -> str:
     """Return an account-supplied base URL in canonical form: lower-case ASCII host, no trailing slash.
 

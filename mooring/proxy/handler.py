@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable
+from typing import Any
 
 from mooring import errors
 from mooring.accounts.context import Context
@@ -194,10 +195,15 @@ class _Reply:
             headers = [NO_SNIFF, DEFAULT_POLICY, (b"x-request-id", self._request_id.encode())]
             for name, value in inbound(answer.response.headers):
                 raw = value.encode("latin-1", "replace")
-                if scanner is not None:
-                    raw = scanner.mask(raw) + scanner.flush()
                 headers.append((b"x-provider-request-id" if name == "x-request-id" else name.encode("latin-1"), raw))
-            await self._send({"type": "http.response.start", "status": answer.response.status, "headers": headers})
+            # One look at all of them: an echo is rare.
+            if scanner is not None and scanner.finds(b"\n".join([value for _, value in headers])):
+                headers = [(name, scanner.mask(value) + scanner.flush()) for name, value in headers]
+            start = {"type": "http.response.start", "status": answer.response.status, "headers": headers}
+            if answer.response.small and not head:
+                await self._send_small(start, answer)
+                return
+            await self._send(start)
             self.status = answer.response.status
             if not head:
                 async for chunk in answer.response.chunks():
@@ -210,6 +216,18 @@ class _Reply:
             await self._send({"type": "http.response.body", "body": rest})
         finally:
             await answer.response.aclose()
+
+    async def _send_small(self, start: dict[str, Any], answer: Answer) -> None:
+        """Send a short body of known length in one piece. The status waits for it: a body cut short becomes a refusal."""
+        try:
+            data = await answer.response.whole()
+        except HttpFailure as e:
+            raise service.refusal(answer.connector_title, e) from None
+        if answer.scanner is not None and answer.scanner.finds(data):
+            data = answer.scanner.mask(data) + answer.scanner.flush()
+        await self._send(start)
+        self.status = start["status"]
+        await self._send({"type": "http.response.body", "body": data})
 
     async def refuse(self, error: errors.MooringError) -> None:
         """Answer a refusal, or break the connection when an answer has begun."""

@@ -16,7 +16,6 @@ from mooring.accounts.models import Credential
 from mooring.connect.models import ConnectionAttempt, OAuthTransaction
 from mooring.kit import clock
 from mooring.kit.db import Database, record_change
-from mooring.kit.jobs import Job
 from tests.hub import Hub, Project, Session
 from tests.sandbox.harness import Sandbox
 from tests.servers.oidc import OidcServer
@@ -24,7 +23,6 @@ from tests.servers.oidc import OidcServer
 SANDBOX_CLIENT = {"client_id": "sandbox-client", "client_secret": "sandbox-secret"}
 CACHE_SECONDS = 0.4  # after which every process has noticed a change of the database
 Consent = Callable[[str], str]
-_held: dict[str, Hub] = {}  # by database
 
 
 def sandbox_config(project: Project, provider: Sandbox, method: str = "oauth2", **setup: Any) -> dict[str, Any]:
@@ -92,33 +90,8 @@ def on_database(hub: Hub, work: Callable[[Any], Any]) -> Any:
         return pool.submit(lambda: asyncio.run(run())).result()
 
 
-def hold_schedule(hub: Hub) -> None:
-    """Keep the job that renews due tokens from running: a test that counts token requests makes them itself."""
-    _held[hub.database_url] = hub
-
-    async def hold(tx: Any) -> bool:
-        job = await tx.scalar(select(Job).where(Job.kind == "refresh_due").with_for_update())
-        if job is not None:
-            job.run_at = clock.now() + timedelta(days=1)
-        return job is None or job.lease_until is None or job.lease_until < clock.now()
-
-    wait_until(lambda: on_database(hub, hold))
-
-
-def release_schedules() -> None:
-    """Undo `hold_schedule`, and leave no due token behind for it."""
-
-    async def release(tx: Any) -> None:
-        await tx.execute(update(Credential).values(refresh_at=None))
-        await tx.execute(update(Job).where(Job.kind == "refresh_due").values(run_at=clock.now()))
-
-    while _held:
-        on_database(_held.popitem()[1], release)
-
-
 def alter(hub: Hub, account: str, **values: Any) -> None:
     """Change the credential's row, and wait until the hub's processes have noticed."""
-    hold_schedule(hub)
 
     async def work(tx: Any) -> None:
         await tx.execute(update(Credential).where(Credential.account_id == account).values(**values))
