@@ -53,7 +53,7 @@ faults: $(VENV)/.dev ## Kill processes for an hour while tokens are renewed, and
 
 bench: $(VENV)/.dev ## Measure; prints a table and writes bench/RESULTS.md
 	@scripts/install-test-deps --only bench
-	@$(BIN)/python -m bench $(ARGS)
+	@$(BIN)/python -m bench --write $(ARGS)
 
 docs: $(VENV)/.runtime ## Write the generated parts of docs/
 	@$(BIN)/python scripts/make-docs

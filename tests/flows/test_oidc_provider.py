@@ -17,7 +17,6 @@ from tests.flows.linking import (
     end_token,
     link,
     oidc_consent,
-    release_schedules,
     run_flow,
     together,
     wait_until,
@@ -48,12 +47,6 @@ CLIENTS: dict[str, tuple[str, Any]] = {
     "signed assertion, key as JWK": ("code_key", jwk_text),
     "signed assertion, key as PEM": ("code_key", pem_text),
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _schedule_released() -> Iterator[None]:
-    yield
-    release_schedules()
 
 
 @pytest.fixture
