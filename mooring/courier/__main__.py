@@ -8,11 +8,13 @@ import sys
 from mooring import settings
 from mooring.courier.server import run
 from mooring.errors import ConfigurationError
+from mooring.kit.process import forbid_core_dumps
 from mooring.kit.vault import Vault, parse_keys
 
 
 def main() -> int:
     """Run the courier; a wrong setting is one line and exit code 2."""
+    forbid_core_dumps()  # this process holds master keys (rule V6)
     try:
         loaded = settings.load()
         if loaded.master_keys:
