@@ -21,8 +21,6 @@ _SENSITIVE_NAME = re.compile(
 )
 # Secret in OAuth messages, though the words are too common to match inside a longer name.
 _SENSITIVE_EXACT = frozenset({"code", "state", "code_verifier"})
-# Control, bidirectional and invisible characters: they forge log lines or make text look like other text.
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]+")
 
 
 def is_sensitive(name: str) -> bool:
@@ -81,9 +79,9 @@ def _redact_json(value: Any, depth: int) -> Any:
 
 def clean_line(text: str, limit: int = 300) -> str:
     """Return text from outside as one harmless line of at most `limit` characters."""
-    # Cut first: the text may be an answer of a megabyte. Removed characters can make the line a little
-    # shorter.
-    line = " ".join(_UNPRINTABLE.sub(" ", text[: 4 * limit]).split())
+    # Control, bidirectional, invisible and unassigned characters go: they forge log lines or make text look like other
+    # text. Cut first: the text may be an answer of a megabyte. Removed characters can make the line a little shorter.
+    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * limit]).split())
     return line if len(line) <= limit else line[: limit - 1].rstrip() + ELIDED
 
 

@@ -107,6 +107,7 @@ def test_clean_line() -> None:
     assert clean_line("x" * 500, 10) == "x" * 9 + "…"
     assert clean_line("x" * 10, 10) == "x" * 10
     assert clean_line("\ud800 ok") == "ok"
+    assert clean_line("a\ud7fcb\U000e0fffc\ufffeok") == "a b c ok"  # unassigned
     assert clean_line("") == ""
 
 
