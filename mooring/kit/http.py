@@ -100,6 +100,21 @@ class StreamedResponse:
         self._length = int(announced) if announced.isdecimal() and status != 304 else None
 
     @property
+    def raw_headers(self) -> list[tuple[bytes, bytes]]:
+        return [(n.encode("latin-1", "replace"), v.encode("latin-1", "replace")) for n, v in self.headers]
+
+    @property
+    def length(self) -> int | None:
+        return self._length
+
+    def taken(self) -> bytes | None:
+        return None
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    @property
     def small(self) -> bool:
         """Whether the length of the body is known and one piece of memory may hold it."""
         return self._length is not None and self._length <= SMALL_BODY

@@ -38,6 +38,7 @@ class OutboundRequest:
     url: str
     headers: Sequence[tuple[str, str]] = ()
     body: bytes | AsyncIterable[bytes] | None = field(default=None, repr=False)
+    raw_headers: Sequence[tuple[bytes, bytes]] = ()
 
     def __repr__(self) -> str:
         """Show nothing that may hold a secret: no header values, no query."""
@@ -127,7 +128,8 @@ def build_request(client: Client, request: OutboundRequest, parts: SplitUrl) -> 
     """Translate a request into one of the library."""
     headers: Headers = []
     length: int | None = None
-    for name, value in request.headers:
+    decoded = [(n.decode(), v.decode("utf-8", "surrogateescape")) for n, v in request.raw_headers]
+    for name, value in (*request.headers, *decoded):
         lower = name.lower()
         if lower in _FRAMING:
             continue
