@@ -198,11 +198,16 @@ def wire_url(parts: SplitUrl) -> str:
     and the URL parser would encode anyway (`"<>` and, in a path, `` `{} ``; non-ASCII as UTF-8), plus `'` and
     `\\` in a query.
     """
-    path, mark, query = parts.rest.partition("?")
+    return parts.origin + wire_target(parts.rest)
+
+
+def wire_target(written: str) -> str:
+    """Return path and query as `wire_url` spells them."""
+    path, mark, query = written.partition("?")
     rest = (path or "/").translate(PATH_ESCAPES) + mark + query.translate(QUERY_ESCAPES)
     if not rest.isascii():
         rest = "".join(char if char.isascii() else "".join(f"%{byte:02X}" for byte in char.encode()) for char in rest)
-    return parts.origin + rest
+    return rest
 
 
 @lru_cache(maxsize=4096)
@@ -272,6 +277,7 @@ class EgressGuard:
         self._resolver = resolver or system_resolver
         self._answers: dict[tuple[str, int], _Answer] = {}
         self._lookups: dict[tuple[str, int], asyncio.Task[tuple[str, ...]]] = {}
+        self._targets: dict[tuple[str, str, int], tuple[Target, float]] = {}
 
     async def check(self, url: str) -> Target:
         """Return where to connect for this URL; raise EgressBlocked or DnsFailure."""
@@ -286,6 +292,22 @@ class EgressGuard:
 
     async def check_parts(self, parts: SplitUrl, url: str) -> Target:
         """Do the part of `check` that follows the syntax rules."""
+        target = await self._checked(parts)
+        answer = self._answers.get((target.host, target.port))
+        until = answer.expires if answer is not None else asyncio.get_running_loop().time() + CACHE_SECONDS
+        if len(self._targets) >= CACHE_ENTRIES:
+            self._targets.pop(next(iter(self._targets)))
+        self._targets[parts.scheme, parts.host, parts.port] = (target, until)
+        return target
+
+    def known(self, parts: SplitUrl) -> Target | None:
+        """Return what `check_parts` answered a moment ago, as long as it would answer the same."""
+        found = self._targets.get((parts.scheme, parts.host, parts.port))
+        if found is None or found[1] <= asyncio.get_running_loop().time():
+            return None
+        return found[0]
+
+    async def _checked(self, parts: SplitUrl) -> Target:
         host, port = parts.host, parts.port
         allowed = (host, port) in self.allow
         if parts.scheme == "http" and not allowed:
@@ -304,6 +326,7 @@ class EgressGuard:
         answer = self._answers.get(key)
         if answer is not None and len(answer.ips) > 1 and answer.ips[0] == target.ip:
             self._answers[key] = _Answer((*answer.ips[1:], target.ip), answer.expires)
+            self._targets.pop((target.scheme, target.host, target.port), None)
 
     async def _resolve(self, host: str, port: int) -> tuple[str, ...]:
         key = (host, port)
