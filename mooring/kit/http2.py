@@ -277,6 +277,7 @@ class Http2Road:
             .deflate(False)
             .default_cookie_store(False)
             .user_agent(self._user_agent)
+            .http2(True)
             .min_tls_version("TLSv1.2")
             .connect_timeout(timedelta(seconds=self._connect_timeout))
             .pool_idle_timeout(timedelta(seconds=POOL_IDLE))
