@@ -81,10 +81,11 @@ class HttpClient:
         """
         started = time.monotonic()
         loop = asyncio.get_running_loop()
-        end = loop.time() + deadline
+        now = loop.time()
+        end = now + deadline
         parts = self._split(request.url)
-        target = self._guard.known(parts) or await self._check(parts, request.url, end, deadline)
-        origin = self._pool.origin(target, parts)
+        target = self._guard.known(parts, now) or await self._check(parts, request.url, end, deadline)
+        origin = self._pool.origin(target)
         answer = None if origin.http2 else await self._open(origin, request, parts, end, deadline, deadline, True)
         if answer is None:
             status, headers, body = await self._road().send(
@@ -106,10 +107,11 @@ class HttpClient:
         pass through.
         """
         loop = asyncio.get_running_loop()
-        end = loop.time() + first_byte
+        now = loop.time()
+        end = now + first_byte
         parts = self._split(request.url)
-        target = self._guard.known(parts) or await self._check(parts, request.url, end, first_byte)
-        origin = self._pool.origin(target, parts)
+        target = self._guard.known(parts, now) or await self._check(parts, request.url, end, first_byte)
+        origin = self._pool.origin(target)
         answer = None if origin.http2 else await self._open(origin, request, parts, end, first_byte, idle, False)
         if answer is not None:
             return answer
@@ -149,7 +151,7 @@ class HttpClient:
                     raise
                 if connection is None:
                     return None
-            answer = Answer(loop, parts.host, limit=limit, idle=idle, total=total)
+            answer = Answer(loop, self._pool.deadlines(loop), parts.host, limit=limit, idle=idle, total=total)
             try:
                 await answer.begin(connection, head, end)
             except BaseException:

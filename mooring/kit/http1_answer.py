@@ -7,14 +7,13 @@ import math
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from typing import TYPE_CHECKING
 
+from mooring.kit.http_deadlines import Deadlines, Slot
 from mooring.kit.http_head import Head
 from mooring.kit.http_wire import RawHeaders, StreamedResponse, timed_out, too_large
 
 if TYPE_CHECKING:
     from mooring.kit.http1 import Connection
 
-# Timers of the loop fire up to a millisecond early.
-_TICK = 0.002
 # A source that never waits must not keep the loop from others for longer than this many bytes take.
 _TURN = 256 * 1024
 
@@ -27,10 +26,11 @@ class Answer(StreamedResponse):
         "_closed",
         "_connection",
         "_deadline",
+        "_deadlines",
         "_idle",
         "_limit",
         "_loop",
-        "_timer",
+        "_slot",
         "_total",
         "_upload",
         "_waiter",
@@ -44,7 +44,14 @@ class Answer(StreamedResponse):
     )
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, host: str, *, limit: float, idle: float, total: bool = False
+        self,
+        loop: asyncio.AbstractEventLoop,
+        deadlines: Deadlines,
+        host: str,
+        *,
+        limit: float,
+        idle: float,
+        total: bool,
     ) -> None:
         self.status = 0
         self.raw_headers: RawHeaders = []
@@ -58,12 +65,13 @@ class Answer(StreamedResponse):
         self.uploaded = True
         self.fault: BaseException | None = None
         self._loop = loop
+        self._deadlines = deadlines
         self._limit = limit
         self._idle = idle
         self._total = total
         self._closed = False
         self._connection: Connection | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._slot: Slot | None = None
         self._deadline = self._armed = math.inf
         self._upload: asyncio.Task[None] | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -73,7 +81,7 @@ class Answer(StreamedResponse):
         self._connection = connection
         waiter = self._waiter = self._loop.create_future()
         self._deadline = self._armed = deadline
-        self._timer = self._loop.call_at(deadline, self._expired)
+        self._slot = self._deadlines.add(self, deadline)
         connection.begin(self, head)
         if head.streamed is not None:
             self.uploaded = False
@@ -83,7 +91,7 @@ class Answer(StreamedResponse):
     def settle(self) -> None:
         """Stop the clock of the head; the body has its own."""
         if not self._total:
-            self._stop_timer()
+            self._stop_clock()
 
     # --- called by the connection ---
 
@@ -97,7 +105,7 @@ class Answer(StreamedResponse):
         """Note that the body is here to its end."""
         self.complete = True
         self._connection = None
-        self._stop_timer()
+        self._stop_clock()
         if self._upload is not None:
             self._upload.cancel()
         self.wake()
@@ -107,7 +115,7 @@ class Answer(StreamedResponse):
         self.fault = fault
         self.stale = stale
         self._connection = None
-        self._stop_timer()
+        self._stop_clock()
         if self._upload is not None:
             self._upload.cancel()
         self.wake()
@@ -169,7 +177,7 @@ class Answer(StreamedResponse):
         if not keep:
             self._closed = True
             self.parts = []
-        self._stop_timer()
+        self._stop_clock()
         connection = self._connection
         if connection is not None:
             self._connection = None
@@ -203,17 +211,17 @@ class Answer(StreamedResponse):
 
     def _until(self, when: float) -> None:
         self._deadline = when
-        if self._timer is None or self._armed > when:
-            if self._timer is not None:
-                self._timer.cancel()
+        if self._slot is None or self._armed > when:
+            self._stop_clock()
             self._armed = when
-            self._timer = self._loop.call_at(when, self._expired)
+            self._slot = self._deadlines.add(self, when)
 
-    def _expired(self) -> None:
-        self._timer = None
+    def expire(self) -> None:
+        """End the exchange, unless the deadline was moved meanwhile."""
+        self._slot = None
         if self._deadline == math.inf:
             return
-        if self._deadline > self._loop.time() + _TICK:
+        if self._deadline > self._armed:
             self._until(self._deadline)
             return
         if self._total:
@@ -228,10 +236,10 @@ class Answer(StreamedResponse):
             self._connection.drop()
         self.fail(timed_out(self.host, what))
 
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _stop_clock(self) -> None:
+        if self._slot is not None:
+            self._slot.discard(self)
+            self._slot = None
 
     # --- upload ---
 
@@ -280,5 +288,5 @@ class Answer(StreamedResponse):
 
     def _progress(self, seconds: float) -> None:
         """Let the upload move the deadline of the head."""
-        if not self._total and not self.status and self._timer is not None:
+        if not self._total and not self.status and self._slot is not None:
             self._until(self._loop.time() + seconds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterable
 
-from mooring.kit.egress import SplitUrl, wire_target
+from mooring.kit.egress import wire_target
 from mooring.kit.http_wire import OutboundRequest
 
 # The client frames the message itself; a second opinion in the headers is how requests are smuggled.
@@ -46,9 +46,9 @@ class Head:
         """The announced length of a streamed body; None means that it is chunked."""
 
 
-def host_lines(parts: SplitUrl) -> bytes:
+def host_lines(origin: str) -> bytes:
     """Return the end of the request line and the Host line, which are the same for all of an origin."""
-    return f" HTTP/1.1\r\nHost: {parts.origin.partition('://')[2]}\r\n".encode("ascii")
+    return f" HTTP/1.1\r\nHost: {origin.partition('://')[2]}\r\n".encode("ascii")
 
 
 def write_head(request: OutboundRequest, rest: str, lines: bytes, agent: bytes) -> Head:
@@ -64,7 +64,7 @@ def write_head(request: OutboundRequest, rest: str, lines: bytes, agent: bytes) 
             target = wire_target(rest).encode("ascii")
     else:
         target = wire_target(rest).encode("ascii")
-    pieces: list[bytes] = []
+    pieces = [method, b" ", target, lines]
     length: int | None = None
     raw = request.raw_headers
     if request.headers:
@@ -81,10 +81,6 @@ def write_head(request: OutboundRequest, rest: str, lines: bytes, agent: bytes) 
                 continue
             agent = b""
         pieces += (name, b": ", value, b"\r\n")
-    fields = b"".join(pieces)
-    # Every line ends in one CR and one LF of ours: one more control character came from a value.
-    if len(fields) - len(fields.translate(None, _CONTROLS)) != len(pieces) // 2:
-        raise ValueError(_why_unsendable(pieces))
     body = request.body
     framing = b"\r\n"
     streamed: AsyncIterable[bytes] | None = None
@@ -97,7 +93,13 @@ def write_head(request: OutboundRequest, rest: str, lines: bytes, agent: bytes) 
     else:
         streamed, body = body, b""
         framing = b"Transfer-Encoding: chunked\r\n\r\n" if length is None else b"Content-Length: %d\r\n\r\n" % length
-    data = b"".join((method, b" ", target, lines, fields, agent, framing))
+    pieces += (agent, framing)
+    data = b"".join(pieces)
+    # Every line ends in one CR and one LF of ours: one more control character came from a value. The pieces
+    # are four of the request line and Host, four for each header, and the last two.
+    ours = len(pieces) // 2 + 3 + (2 if agent else 0) + (2 if len(framing) > 2 else 0)
+    if len(data) - len(data.translate(None, _CONTROLS)) != ours:
+        raise ValueError(_why_unsendable(pieces))
     return Head(request.method, data, body, streamed, length)
 
 
@@ -135,7 +137,7 @@ def _learn_name(name: bytes) -> int:
 
 
 def _why_unsendable(pieces: list[bytes]) -> str:
-    for name, value in zip(pieces[::4], pieces[2::4], strict=True):
+    for name, value in zip(pieces[4:-2:4], pieces[6:-2:4], strict=True):
         if BAD_VALUE.search(value):
             return f"the value of header {name.decode('latin-1').lower()} has characters that cannot be sent"
     return "a header has characters that cannot be sent"

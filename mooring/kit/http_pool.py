@@ -7,8 +7,9 @@ import ssl
 from collections import OrderedDict
 from functools import partial
 
-from mooring.kit.egress import SplitUrl, Target
+from mooring.kit.egress import Target
 from mooring.kit.http1 import Connection
+from mooring.kit.http_deadlines import Deadlines
 from mooring.kit.http_head import host_lines
 from mooring.kit.http_tls import make_context, tls_failure
 from mooring.kit.http_wire import HttpFailure, timed_out
@@ -17,7 +18,7 @@ IDLE_SECONDS = 30.0
 IDLE_LIMIT = 1024
 _SWEEP_SECONDS = 5.0
 
-_Key = tuple[str, str, int, str]
+_Key = tuple[str, str]
 
 
 class Origin:
@@ -81,23 +82,30 @@ class Pool:
         self._connect_timeout = connect_timeout
         self._context: ssl.SSLContext | None = None
         self._sweeper: asyncio.TimerHandle | None = None
+        self._deadlines: Deadlines | None = None
         self.origins: OrderedDict[_Key, Origin] = OrderedDict()
         self.live: set[Connection] = set()
         self.idle = 0
 
-    def origin(self, target: Target, parts: SplitUrl) -> Origin:
+    def origin(self, target: Target) -> Origin:
         """Return the place of this address; make it if it is new."""
-        key = (target.scheme, target.host, target.port, target.ip)
+        key = (target.origin, target.ip)
         origin = self.origins.get(key)
         if origin is not None:
             self.origins.move_to_end(key)
             return origin
-        origin = self.origins[key] = Origin(self, target, host_lines(parts))
+        origin = self.origins[key] = Origin(self, target, host_lines(target.origin))
         while len(self.origins) > self._max_origins:
             _, oldest = self.origins.popitem(last=False)
             oldest.evicted = True
             oldest.close()
         return origin
+
+    def deadlines(self, loop: asyncio.AbstractEventLoop) -> Deadlines:
+        """Return the clock of all calls."""
+        if self._deadlines is None:
+            self._deadlines = Deadlines(loop)
+        return self._deadlines
 
     def kept(self, connection: Connection) -> None:
         """Count a connection that came home, and see to it that it does not stay for ever."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 FailureKind = Literal["blocked", "dns", "refused", "unreachable", "tls", "timeout", "reset", "too_large", "protocol"]
 Headers = list[tuple[str, str]]
@@ -14,8 +14,7 @@ RawHeaders = list[tuple[bytes, bytes]]
 SMALL_BODY = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class OutboundRequest:
+class OutboundRequest(NamedTuple):
     """A request as it shall be sent; `url` is absolute and goes out as `wire_url` spells it.
 
     Headers may be given as text, which is sent as UTF-8, or as bytes, which cost less. `raw_headers` follow
@@ -25,7 +24,7 @@ class OutboundRequest:
     method: str
     url: str
     headers: Sequence[tuple[str, str]] = ()
-    body: bytes | AsyncIterable[bytes] | None = field(default=None, repr=False)
+    body: bytes | AsyncIterable[bytes] | None = None
     raw_headers: Sequence[tuple[bytes, bytes]] = ()
 
     def __repr__(self) -> str:

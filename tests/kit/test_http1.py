@@ -513,11 +513,11 @@ async def test_checked_addresses_are_asked_for_again_when_they_fail() -> None:
         http = HttpClient(guard, user_agent="x")
         assert await get(http, port) == b"ok"
         parts = guard.split(f"http://api.test:{port}/")
-        target = guard.known(parts)
+        target = guard.known(parts, asyncio.get_running_loop().time())
         assert target is not None
         assert target.ip == "127.0.0.1"
         guard.demote(target)
-        assert guard.known(parts) is None
+        assert guard.known(parts, asyncio.get_running_loop().time()) is None
         assert (await guard.check(f"http://api.test:{port}/")).ip == "127.0.0.9"
         assert asked == 1
         await http.aclose()
