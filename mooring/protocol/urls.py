@@ -29,23 +29,17 @@ def join_path(base_url: str, path: str, query: str = "") -> str:
     Raises BadRequest (code InvalidPathError) for a path that leaves the base, or whose dots, once decoded,
     could.
     """
-    parts = join_parts(base_url, path, query)
-    return parts.origin + parts.rest
-
-
-def join_parts(base_url: str, path: str, query: str = "") -> SplitUrl:
-    """`join_path` for who sends at once: the parts, with `rest` as it goes over the wire."""
-    base, base_path, base_query = _split_base(base_url)
+    origin, base_path, base_query = _split_base(base_url)
     _check_path(path)
     if not _QUERY.fullmatch(query):
         raise _bad_path("the query contains a space, a control character, `#` or non-ASCII; percent-encode it")
-    rest = base_path or "/"
+    joined = base_path or "/"
     if path:
-        rest = base_path.rstrip("/") + ("" if path.startswith("/") else "/") + path.translate(PATH_ESCAPES)
+        joined = base_path.rstrip("/") + ("" if path.startswith("/") else "/") + path.translate(PATH_ESCAPES)
     query = query.removeprefix("?").translate(QUERY_ESCAPES)
     if base_query:
         query = f"{base_query}&{query}" if query else base_query
-    return SplitUrl(base.scheme, base.host, base.port, f"{rest}?{query}" if query else rest)
+    return f"{origin}{joined}?{query}" if query else origin + joined
 
 
 @lru_cache(maxsize=1024)
@@ -71,11 +65,11 @@ def origin_of(url: str) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _split_base(base_url: str) -> tuple[SplitUrl, str, str]:
+def _split_base(base_url: str) -> tuple[str, str, str]:
     parts = _split(base_url)
     path, _, query = parts.rest.partition("?")
     _check_path(path)
-    return parts, path.translate(PATH_ESCAPES), query.translate(QUERY_ESCAPES)
+    return parts.origin, path.translate(PATH_ESCAPES), query.translate(QUERY_ESCAPES)
 
 
 def _split(url: str) -> SplitUrl:
