@@ -20,6 +20,7 @@ from mooring.app import create_app
 from mooring.courier.client import CourierUnavailableError
 from mooring.courier.server import follow_supervisor
 from mooring.errors import ConfigurationError
+from mooring.kit.process import give_back_memory
 from mooring.kit.server import listen
 from mooring.proxy.handler import PREFIX
 from mooring.runtime import close_context, open_context
@@ -94,6 +95,7 @@ async def _serve(settings: Settings, host: str, port: int, *, supervised: bool) 
         # What is there now stays: without it, full collections walk through it all and calls stand still meanwhile.
         gc.collect()
         gc.freeze()
+        give_back_memory()
         gc.set_threshold(20_000, 20, 50)
         try:
             listener = await listen(app, host=host, port=port, hot_prefix=PREFIX, hot=app.call)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from email.utils import formatdate
@@ -44,6 +45,8 @@ IDLE_SECONDS: Final = 75.0  # between two requests of one connection
 SWEEP_SECONDS: Final = 5.0
 DISCARD_LIMIT: Final = 16 << 20  # bytes of a body that nobody wants any more; then the connection ends
 BACKLOG: Final = 1024
+
+_REQUEST_LINE: Final = re.compile(rb"[A-Za-z!#$%&'*+.^_`|~0-9-]{1,40} \S+ HTTP/1\.[01]\r\n")
 
 Header = tuple[bytes, bytes]
 HotHandler = Callable[["Exchange"], Awaitable[None]]
@@ -309,6 +312,9 @@ class EdgeProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade:  # an offer, which we do not take (RFC 9110 §7.8)
             return
         except httptools.HttpParserInvalidMethodError:
+            if not _REQUEST_LINE.match(data):
+                self._refuse(errors.BadRequest("the request is not valid HTTP", code="InvalidRequestError"))
+                return
             allow = {"allow": "GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE"}
             self._refuse(errors.MethodNotAllowed("the request's method is not known here", headers=allow))
             return
@@ -472,6 +478,11 @@ class Listener:
         """The port that is listened on."""
         return int(self._server.sockets[0].getsockname()[1])
 
+    @property
+    def connections(self) -> list[EdgeProtocol]:
+        """What is open."""
+        return list(self._state.connections)  # type: ignore[arg-type]
+
     async def _tick(self) -> None:
         passed = 0
         while True:
@@ -479,14 +490,18 @@ class Listener:
             await asyncio.sleep(1)
             passed += 1
             if passed % SWEEP_SECONDS == 0:
-                now = time.monotonic()
-                for connection in list(self._state.connections):
-                    connection.sweep(now)  # type: ignore[union-attr]
+                self.sweep()
+
+    def sweep(self) -> None:
+        """Close the connections that nothing comes from."""
+        now = time.monotonic()
+        for connection in self.connections:
+            connection.sweep(now)
 
     async def stop(self, seconds: float) -> None:
         """Accept nothing more, let what runs end within `seconds`, then cancel it."""
         self._server.close()
-        for connection in list(self._state.connections):
+        for connection in self.connections:
             connection.shutdown()
         deadline = time.monotonic() + seconds
         while self._state.tasks and time.monotonic() < deadline:
@@ -495,7 +510,7 @@ class Listener:
             task.cancel()
         if self._state.tasks:
             await asyncio.wait(list(self._state.tasks), timeout=1)
-        for connection in list(self._state.connections):
+        for connection in self.connections:
             connection.transport.abort()
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
