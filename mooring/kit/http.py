@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mooring.errors import EgressBlocked
@@ -88,9 +90,10 @@ class HttpClient:
         origin = self._pool.origin(target)
         answer = None if origin.http2 else await self._open(origin, request, parts, end, deadline, deadline, True)
         if answer is None:
-            status, headers, body = await self._road().send(
-                request, target, parts, left=end - loop.time(), limit=deadline, max_bytes=max_bytes
-            )
+            with self._blaming(target):
+                status, headers, body = await self._road().send(
+                    request, target, parts, left=end - loop.time(), limit=deadline, max_bytes=max_bytes
+                )
         else:
             if answer.length is not None and answer.length > max_bytes:
                 await answer.aclose()
@@ -115,9 +118,10 @@ class HttpClient:
         answer = None if origin.http2 else await self._open(origin, request, parts, end, first_byte, idle, False)
         if answer is not None:
             return answer
-        return await self._road().stream(
-            request, target, parts, left=end - loop.time(), first_byte=first_byte, idle=idle
-        )
+        with self._blaming(target):
+            return await self._road().stream(
+                request, target, parts, left=end - loop.time(), first_byte=first_byte, idle=idle
+            )
 
     async def aclose(self) -> None:
         """Close every connection, those in use too."""
@@ -143,12 +147,8 @@ class HttpClient:
         connection = origin.take(loop.time(), careful=not again)
         while True:
             if connection is None:
-                try:
+                with self._blaming(origin.target):
                     connection = await self._pool.connect(origin, end - loop.time(), limit)
-                except HttpFailure as failure:
-                    if failure.kind in {"refused", "unreachable", "timeout"}:
-                        self._guard.demote(origin.target)
-                    raise
                 if connection is None:
                     return None
             answer = Answer(loop, self._pool.deadlines(loop), parts.host, limit=limit, idle=idle, total=total)
@@ -165,6 +165,16 @@ class HttpClient:
                 continue
             await answer.aclose()
             raise answer.fault
+
+    @contextmanager
+    def _blaming(self, target: Target) -> Iterator[None]:
+        """Prefer the name's other addresses after this one accepted no connection."""
+        try:
+            yield
+        except HttpFailure as failure:
+            if not failure.sent and failure.kind in {"refused", "unreachable", "timeout"}:
+                self._guard.demote(target)
+            raise
 
     def _split(self, url: str) -> SplitUrl:
         try:

@@ -76,6 +76,9 @@ class Connection(asyncio.Protocol):
 
     def begin(self, answer: Answer, head: Head) -> None:
         """Write the head, and the body if it is in one piece."""
+        if self.closed or self._transport.is_closing():
+            answer.fail(closed_early(answer.host, sent=False))
+            return
         self._answer = answer
         if self._parser is None:
             self._parser = HttpResponseParser(self)
@@ -140,6 +143,7 @@ class Connection(asyncio.Protocol):
             # Nobody asked. It must never become the answer of the next caller.
             self.drop()
             return
+        before = answer.size
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade):
@@ -152,15 +156,22 @@ class Connection(asyncio.Protocol):
                 self._spoiled = True
             self._finish(answer)
             return
-        if self._in_head:
+        if answer.size == before:
+            # A head that is too long, or trailers and chunk extensions without end.
             self._seen += len(data)
             if self._seen > HEAD_LIMIT:
                 self._fail(answer, not_http(answer.host))
+            elif not self._in_head:
+                answer.wake()
             return
         if answer.size > BUFFER_LIMIT and not self._paused:
             self._paused = True
             self._transport.pause_reading()
         answer.wake()
+
+    def eof_received(self) -> None:
+        if self._answer is None:
+            self.drop()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True

@@ -12,7 +12,7 @@ from mooring.kit.http1 import Connection
 from mooring.kit.http_deadlines import Deadlines
 from mooring.kit.http_head import host_lines
 from mooring.kit.http_tls import make_context, tls_failure
-from mooring.kit.http_wire import HttpFailure, timed_out
+from mooring.kit.http_wire import HttpFailure, closed_early, timed_out
 
 IDLE_SECONDS = 30.0
 IDLE_LIMIT = 1024
@@ -144,7 +144,7 @@ class Pool:
         except ConnectionRefusedError:
             raise HttpFailure("refused", f"{target.host} refused the connection.", sent=False) from None
         except ConnectionError:
-            raise HttpFailure("reset", f"{target.host} closed the connection early.", sent=False) from None
+            raise closed_early(target.host, sent=False) from None
         except OSError:
             raise HttpFailure("unreachable", f"{target.host} cannot be reached.", sent=False) from None
         if connection.speaks_http2:

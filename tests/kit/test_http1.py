@@ -295,6 +295,28 @@ async def test_closing_the_client_ends_calls_in_flight() -> None:
     assert failure.value.kind == "reset"
 
 
+@pytest.mark.parametrize(
+    "tail", [b"0\r\nX-Trailer: " + b"a" * (1 << 24), b"5;x=" + b"a" * (1 << 24), b"0\r\n" + b"X: y\r\n" * (1 << 18)]
+)
+async def test_trailers_and_extensions_without_end_are_cut(tail: bytes) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n"
+    async with serving(answering(answer + tail)) as port, client(port) as http:
+        with pytest.raises(HttpFailure) as failure:
+            await get(http, port)
+    assert failure.value.kind == "protocol"
+
+
+async def test_a_server_that_closes_at_once_gets_nothing() -> None:
+    async def slam(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    async with serving(slam) as port, client(port) as http:
+        for method in ("GET", "POST") * 10:
+            with pytest.raises(HttpFailure) as failure:
+                await get(http, port, method)
+            assert failure.value.kind == "reset"
+
+
 # --- without waiting ---
 
 
