@@ -75,6 +75,7 @@ class HttpClient:
         self._connect_timeout = connect_timeout
         self._pool = Pool(extra_root_pem=extra_root_pem, max_origins=max_clients, connect_timeout=connect_timeout)
         self._http2: Http2Road | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def send(self, request: OutboundRequest, *, deadline: float, max_bytes: int = 1 << 20) -> BufferedResponse:
         """Return the whole answer within `deadline` seconds, DNS, connect and body included.
@@ -82,7 +83,7 @@ class HttpClient:
         Raises HttpFailure; ValueError for a header or method that cannot be sent.
         """
         started = time.monotonic()
-        loop = asyncio.get_running_loop()
+        loop = self._loop or self._first_call()
         now = loop.time()
         end = now + deadline
         parts = self._split(request.url)
@@ -109,7 +110,7 @@ class HttpClient:
         instead, and `first_byte` starts anew at its end. Raises as `send` does. Faults of the caller's body
         pass through.
         """
-        loop = asyncio.get_running_loop()
+        loop = self._loop or self._first_call()
         now = loop.time()
         end = now + first_byte
         parts = self._split(request.url)
@@ -130,6 +131,12 @@ class HttpClient:
             await self._http2.aclose()
         await asyncio.sleep(0)  # transports close their sockets in the loop's next round
 
+    def _first_call(self) -> asyncio.AbstractEventLoop:
+        # Remembered because asking costs a system call each time (Python 3.11 compares the process id).
+        self._loop = asyncio.get_running_loop()
+        self._pool.start(self._loop)
+        return self._loop
+
     async def _open(
         self,
         origin: Origin,
@@ -142,7 +149,7 @@ class HttpClient:
     ) -> Answer | None:
         """Return an answer whose head is here; None if the server chose HTTP/2."""
         head = write_head(request, parts.rest, origin.lines, self._agent)
-        loop = asyncio.get_running_loop()
+        loop = self._pool.loop
         again = head.streamed is None and head.method in _IDEMPOTENT
         connection = origin.take(loop.time(), careful=not again)
         while True:
@@ -151,7 +158,7 @@ class HttpClient:
                     connection = await self._pool.connect(origin, end - loop.time(), limit)
                 if connection is None:
                     return None
-            answer = Answer(loop, self._pool.deadlines(loop), parts.host, limit=limit, idle=idle, total=total)
+            answer = Answer(loop, self._pool.deadlines, parts.host, limit=limit, idle=idle, total=total)
             try:
                 await answer.begin(connection, head, end)
             except BaseException:

@@ -131,6 +131,7 @@ def _why_unsendable(headers: Headers) -> str:
 
 
 def body_length(status: int, method: str, headers: Headers) -> int | None:
+    """Return the announced length; 0 if the answer can have no body, None if it is not known."""
     if method == "HEAD" or status in {204, 304}:
         return 0
     announced = next((value for name, value in headers if name == "content-length"), "")
