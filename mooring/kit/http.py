@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mooring.errors import EgressBlocked
@@ -73,6 +75,7 @@ class HttpClient:
         self._connect_timeout = connect_timeout
         self._pool = Pool(extra_root_pem=extra_root_pem, max_origins=max_clients, connect_timeout=connect_timeout)
         self._http2: Http2Road | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def send(self, request: OutboundRequest, *, deadline: float, max_bytes: int = 1 << 20) -> BufferedResponse:
         """Return the whole answer within `deadline` seconds, DNS, connect and body included.
@@ -80,7 +83,7 @@ class HttpClient:
         Raises HttpFailure; ValueError for a header or method that cannot be sent.
         """
         started = time.monotonic()
-        loop = asyncio.get_running_loop()
+        loop = self._loop or self._first_call()
         now = loop.time()
         end = now + deadline
         parts = self._split(request.url)
@@ -88,9 +91,10 @@ class HttpClient:
         origin = self._pool.origin(target)
         answer = None if origin.http2 else await self._open(origin, request, parts, end, deadline, deadline, True)
         if answer is None:
-            status, headers, body = await self._road().send(
-                request, target, parts, left=end - loop.time(), limit=deadline, max_bytes=max_bytes
-            )
+            with self._blaming(target):
+                status, headers, body = await self._road().send(
+                    request, target, parts, left=end - loop.time(), limit=deadline, max_bytes=max_bytes
+                )
         else:
             if answer.length is not None and answer.length > max_bytes:
                 await answer.aclose()
@@ -106,7 +110,7 @@ class HttpClient:
         instead, and `first_byte` starts anew at its end. Raises as `send` does. Faults of the caller's body
         pass through.
         """
-        loop = asyncio.get_running_loop()
+        loop = self._loop or self._first_call()
         now = loop.time()
         end = now + first_byte
         parts = self._split(request.url)
@@ -115,9 +119,10 @@ class HttpClient:
         answer = None if origin.http2 else await self._open(origin, request, parts, end, first_byte, idle, False)
         if answer is not None:
             return answer
-        return await self._road().stream(
-            request, target, parts, left=end - loop.time(), first_byte=first_byte, idle=idle
-        )
+        with self._blaming(target):
+            return await self._road().stream(
+                request, target, parts, left=end - loop.time(), first_byte=first_byte, idle=idle
+            )
 
     async def aclose(self) -> None:
         """Close every connection, those in use too."""
@@ -125,6 +130,12 @@ class HttpClient:
         if self._http2 is not None:
             await self._http2.aclose()
         await asyncio.sleep(0)  # transports close their sockets in the loop's next round
+
+    def _first_call(self) -> asyncio.AbstractEventLoop:
+        # Remembered because asking costs a system call each time (Python 3.11 compares the process id).
+        self._loop = asyncio.get_running_loop()
+        self._pool.start(self._loop)
+        return self._loop
 
     async def _open(
         self,
@@ -138,20 +149,16 @@ class HttpClient:
     ) -> Answer | None:
         """Return an answer whose head is here; None if the server chose HTTP/2."""
         head = write_head(request, parts.rest, origin.lines, self._agent)
-        loop = asyncio.get_running_loop()
+        loop = self._pool.loop
         again = head.streamed is None and head.method in _IDEMPOTENT
         connection = origin.take(loop.time(), careful=not again)
         while True:
             if connection is None:
-                try:
+                with self._blaming(origin.target):
                     connection = await self._pool.connect(origin, end - loop.time(), limit)
-                except HttpFailure as failure:
-                    if failure.kind in {"refused", "unreachable", "timeout"}:
-                        self._guard.demote(origin.target)
-                    raise
                 if connection is None:
                     return None
-            answer = Answer(loop, self._pool.deadlines(loop), parts.host, limit=limit, idle=idle, total=total)
+            answer = Answer(loop, self._pool.deadlines, parts.host, limit=limit, idle=idle, total=total)
             try:
                 await answer.begin(connection, head, end)
             except BaseException:
@@ -165,6 +172,16 @@ class HttpClient:
                 continue
             await answer.aclose()
             raise answer.fault
+
+    @contextmanager
+    def _blaming(self, target: Target) -> Iterator[None]:
+        """Prefer the name's other addresses after this one accepted no connection."""
+        try:
+            yield
+        except HttpFailure as failure:
+            if not failure.sent and failure.kind in {"refused", "unreachable", "timeout"}:
+                self._guard.demote(target)
+            raise
 
     def _split(self, url: str) -> SplitUrl:
         try:

@@ -76,6 +76,9 @@ class Connection(asyncio.Protocol):
 
     def begin(self, answer: Answer, head: Head) -> None:
         """Write the head, and the body if it is in one piece."""
+        if self.closed or self._transport.is_closing():
+            answer.fail(closed_early(answer.host, sent=False))
+            return
         self._answer = answer
         if self._parser is None:
             self._parser = HttpResponseParser(self)
@@ -132,14 +135,17 @@ class Connection(asyncio.Protocol):
     # --- called by the transport ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport; called once."""
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
+        """Feed the parser and tell the answer what came of it."""
         answer = self._answer
         if answer is None:
             # Nobody asked. It must never become the answer of the next caller.
             self.drop()
             return
+        before = answer.size
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade):
@@ -152,17 +158,26 @@ class Connection(asyncio.Protocol):
                 self._spoiled = True
             self._finish(answer)
             return
-        if self._in_head:
+        if answer.size == before:
+            # A head that is too long, or trailers and chunk extensions without end.
             self._seen += len(data)
             if self._seen > HEAD_LIMIT:
                 self._fail(answer, not_http(answer.host))
+            elif not self._in_head:
+                answer.wake()
             return
         if answer.size > BUFFER_LIMIT and not self._paused:
             self._paused = True
             self._transport.pause_reading()
         answer.wake()
 
+    def eof_received(self) -> None:
+        """Close at once when nothing is under way; else let `connection_lost` judge."""
+        if self._answer is None:
+            self.drop()
+
     def connection_lost(self, exc: Exception | None) -> None:
+        """End the answer: complete if it was to end like this, else failed."""
         self.closed = True
         self._parser = None  # it holds this object
         self.resume_writing()
@@ -178,10 +193,12 @@ class Connection(asyncio.Protocol):
         answer.fail(closed_early(answer.host), stale=stale)
 
     def pause_writing(self) -> None:
+        """Hold an upload back."""
         if self.drained is None:
             self.drained = asyncio.get_running_loop().create_future()
 
     def resume_writing(self) -> None:
+        """Let an upload go on."""
         if self.drained is not None:
             if not self.drained.done():
                 self.drained.set_result(None)
@@ -190,14 +207,17 @@ class Connection(asyncio.Protocol):
     # --- called by the parser ---
 
     def on_message_begin(self) -> None:
+        """Notice a second message behind a complete answer."""
         if self._complete:
             self._spoiled = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """Gather a header of the head."""
         if self._in_head:  # trailers are dropped
             self._raw.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
+        """Judge the head: status, framing, and whether the connection may stay."""
         if self._complete:
             return
         status = self._parser.get_status_code()
@@ -238,6 +258,7 @@ class Connection(asyncio.Protocol):
         answer.length = length
 
     def on_body(self, data: bytes) -> None:
+        """Hand a piece of the body to the answer."""
         if self._complete or self._interim:
             self._spoiled = True
             return
@@ -247,6 +268,7 @@ class Connection(asyncio.Protocol):
         answer.size += len(data)
 
     def on_message_complete(self) -> None:
+        """Note the end of the answer, or of an interim one."""
         if self._interim:
             self._interim = False
             self._raw = []

@@ -187,7 +187,7 @@ class Answer(StreamedResponse):
         if upload is not None:
             self._upload = None
             upload.cancel()
-            await asyncio.wait([upload])
+            await asyncio.gather(upload, return_exceptions=True)
 
     def _pop(self) -> bytes:
         parts = self.parts
@@ -250,9 +250,9 @@ class Answer(StreamedResponse):
             self.uploaded = True
             self._progress(self._limit)
         except Exception as fault:  # noqa: BLE001 - the caller's own fault, handed back to it
-            self._upload = None
-            connection.drop()
-            self.fail(fault)
+            if self._connection is connection:
+                connection.drop()
+                self.fail(fault)
         finally:
             if isinstance(source, AsyncGenerator):
                 await source.aclose()

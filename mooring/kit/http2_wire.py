@@ -131,6 +131,7 @@ def _why_unsendable(headers: Headers) -> str:
 
 
 def body_length(status: int, method: str, headers: Headers) -> int | None:
+    """Return the announced length; 0 if the answer can have no body, None if it is not known."""
     if method == "HEAD" or status in {204, 304}:
         return 0
     announced = next((value for name, value in headers if name == "content-length"), "")
@@ -190,11 +191,7 @@ def to_failure(host: str, fault: PyreqwestError) -> HttpFailure:
         what = "did not accept the connection in time" if connecting else "did not answer in time"
         return timed_out(host, what, sent=not connecting)
     if any(word in text for word in _RESET_WORDS):
-        return (
-            closed_early(host)
-            if not connecting
-            else HttpFailure("reset", f"{host} closed the connection early.", sent=False)
-        )
+        return closed_early(host, sent=not connecting)
     if connecting:
         return HttpFailure("unreachable", f"{host} cannot be reached.", sent=False)
     if isinstance(fault, DecodeError):

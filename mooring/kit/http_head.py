@@ -123,16 +123,20 @@ def _learn_method(method: str) -> bytes:
     check_method(method)
     if len(_methods) >= _KNOWN:
         _methods.clear()
-    _methods[method] = method.encode("ascii")
-    return _methods[method]
+    spelled = method.encode("ascii")
+    if len(method) <= 64:
+        _methods[method] = spelled
+    return spelled
 
 
 def _learn_name(name: bytes) -> int:
     if not TOKEN.fullmatch(name.decode("latin-1")):
         raise ValueError(f"the header name {name[:50].decode('latin-1')!a} has characters that cannot be sent")
-    if len(_names) >= _KNOWN:
-        _names.clear()
-    kind = _names[name] = _KINDS.get(name.lower(), _KEEP)
+    kind = _KINDS.get(name.lower(), _KEEP)
+    if len(name) <= 64:
+        if len(_names) >= _KNOWN:
+            _names.clear()
+        _names[name] = kind
     return kind
 
 

@@ -12,7 +12,7 @@ from mooring.kit.http1 import Connection
 from mooring.kit.http_deadlines import Deadlines
 from mooring.kit.http_head import host_lines
 from mooring.kit.http_tls import make_context, tls_failure
-from mooring.kit.http_wire import HttpFailure, timed_out
+from mooring.kit.http_wire import HttpFailure, closed_early, timed_out
 
 IDLE_SECONDS = 30.0
 IDLE_LIMIT = 1024
@@ -82,7 +82,8 @@ class Pool:
         self._connect_timeout = connect_timeout
         self._context: ssl.SSLContext | None = None
         self._sweeper: asyncio.TimerHandle | None = None
-        self._deadlines: Deadlines | None = None
+        self.loop: asyncio.AbstractEventLoop
+        self.deadlines: Deadlines
         self.origins: OrderedDict[_Key, Origin] = OrderedDict()
         self.live: set[Connection] = set()
         self.idle = 0
@@ -101,19 +102,17 @@ class Pool:
             oldest.close()
         return origin
 
-    def deadlines(self, loop: asyncio.AbstractEventLoop) -> Deadlines:
-        """Return the clock of all calls."""
-        if self._deadlines is None:
-            self._deadlines = Deadlines(loop)
-        return self._deadlines
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Learn the loop before the first call."""
+        self.loop = loop
+        self.deadlines = Deadlines(loop)
 
     def kept(self, connection: Connection) -> None:
         """Count a connection that came home, and see to it that it does not stay for ever."""
-        loop = asyncio.get_running_loop()
-        connection.idle_since = loop.time()
+        connection.idle_since = self.loop.time()
         self.idle += 1
         if self._sweeper is None:
-            self._sweeper = loop.call_later(_SWEEP_SECONDS, self._sweep)
+            self._sweeper = self.loop.call_later(_SWEEP_SECONDS, self._sweep)
         if self.idle > IDLE_LIMIT:
             oldest = next(origin for origin in self.origins.values() if origin.idle)
             oldest.close(oldest.idle[0].idle_since)
@@ -127,7 +126,7 @@ class Pool:
         context = self._tls() if target.scheme == "https" else None
         try:
             async with asyncio.timeout(max(min(left, self._connect_timeout), 0)):
-                _, connection = await asyncio.get_running_loop().create_connection(
+                _, connection = await self.loop.create_connection(
                     partial(Connection, origin),
                     target.ip,
                     target.port,
@@ -144,7 +143,7 @@ class Pool:
         except ConnectionRefusedError:
             raise HttpFailure("refused", f"{target.host} refused the connection.", sent=False) from None
         except ConnectionError:
-            raise HttpFailure("reset", f"{target.host} closed the connection early.", sent=False) from None
+            raise closed_early(target.host, sent=False) from None
         except OSError:
             raise HttpFailure("unreachable", f"{target.host} cannot be reached.", sent=False) from None
         if connection.speaks_http2:
@@ -173,8 +172,7 @@ class Pool:
         return self._context
 
     def _sweep(self) -> None:
-        loop = asyncio.get_running_loop()
-        before = loop.time() - IDLE_SECONDS
+        before = self.loop.time() - IDLE_SECONDS
         for origin in self.origins.values():
             origin.close(before)
-        self._sweeper = loop.call_later(_SWEEP_SECONDS, self._sweep) if self.idle else None
+        self._sweeper = self.loop.call_later(_SWEEP_SECONDS, self._sweep) if self.idle else None

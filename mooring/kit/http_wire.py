@@ -128,5 +128,5 @@ def not_http(host: str) -> HttpFailure:
     return HttpFailure("protocol", f"{host} answered with something that is not HTTP.", sent=True)
 
 
-def closed_early(host: str) -> HttpFailure:
-    return HttpFailure("reset", f"{host} closed the connection early.", sent=True)
+def closed_early(host: str, *, sent: bool = True) -> HttpFailure:
+    return HttpFailure("reset", f"{host} closed the connection early.", sent=sent)

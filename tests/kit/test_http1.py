@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 
 import psutil  # type: ignore[import-untyped]
 import pytest
+import uvloop
 
 from mooring.kit import http_pool
 from mooring.kit.egress import EgressGuard
@@ -295,6 +296,28 @@ async def test_closing_the_client_ends_calls_in_flight() -> None:
     assert failure.value.kind == "reset"
 
 
+@pytest.mark.parametrize(
+    "tail", [b"0\r\nX-Trailer: " + b"a" * (1 << 24), b"5;x=" + b"a" * (1 << 24), b"0\r\n" + b"X: y\r\n" * (1 << 18)]
+)
+async def test_trailers_and_extensions_without_end_are_cut(tail: bytes) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n"
+    async with serving(answering(answer + tail)) as port, client(port) as http:
+        with pytest.raises(HttpFailure) as failure:
+            await get(http, port)
+    assert failure.value.kind == "protocol"
+
+
+async def test_a_server_that_closes_at_once_gets_nothing() -> None:
+    async def slam(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    async with serving(slam) as port, client(port) as http:
+        for method in ("GET", "POST") * 10:
+            with pytest.raises(HttpFailure) as failure:
+                await get(http, port, method)
+            assert failure.value.kind == "reset"
+
+
 # --- without waiting ---
 
 
@@ -521,3 +544,32 @@ async def test_checked_addresses_are_asked_for_again_when_they_fail() -> None:
         assert (await guard.check(f"http://api.test:{port}/")).ip == "127.0.0.9"
         assert asked == 1
         await http.aclose()
+
+
+EDGES = [
+    test_a_post_is_never_sent_twice,
+    test_a_connection_that_the_server_closed_meanwhile_is_not_used_even_for_a_post,
+    test_bytes_that_come_between_two_turns_of_the_loop_are_seen_before_a_post,
+    test_answers_that_leave_the_connection_clean_keep_it,
+    test_head_keeps_its_connection_and_is_not_fooled_by_a_body,
+    test_a_body_without_length_ends_with_its_connection,
+    test_a_server_that_closes_at_once_gets_nothing,
+    test_a_cancelled_handshake_closes_its_socket,
+    test_a_deadline_closes_the_connection_too,
+    test_a_complete_early_answer_stops_the_upload_and_closes,
+    test_a_slow_reader_holds_the_provider_back,
+    test_closing_the_client_ends_calls_in_flight,
+]
+
+
+@pytest.mark.parametrize("edge", EDGES, ids=lambda edge: edge.__name__)
+def test_the_edges_hold_on_uvloop_as_well(edge: Callable[[], Coroutine[None, None, None]]) -> None:
+    """The hub runs on uvloop; the tests above run on asyncio's own loop."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(edge())
+
+
+@pytest.mark.parametrize("how", ["send", "stream", "send body", "stream body"])
+def test_cancelling_closes_at_once_on_uvloop_as_well(how: str) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(test_a_cancelled_call_closes_its_connection_at_once(how))
