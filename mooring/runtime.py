@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 
 from sqlalchemy.exc import IntegrityError
@@ -24,11 +25,13 @@ from mooring.kit.cache import ChangeFollower
 from mooring.kit.db import Database
 from mooring.kit.egress import EgressGuard, parse_allow
 from mooring.kit.http import HttpClient
+from mooring.kit.limits import Limits
 from mooring.kit.process import forbid_core_dumps
 from mooring.kit.vault import Vault
 from mooring.logs.writer import LogWriter
 from mooring.migrations import runner
 from mooring.settings import Settings
+from mooring.supervisor import WORKERS
 
 
 def load_vault(settings: Settings, *, may_create: bool) -> Vault:
@@ -95,6 +98,7 @@ async def open_context(settings: Settings, *, public_url: str, supervised: bool 
         refresher=Refresher(db, vault, registry, http, accounts, courier),
         courier=courier,
         logs=LogWriter(db),
+        limits=Limits(workers=int(os.environ.get(WORKERS, "1"))),
     )
     await follower.start()
     context.logs.start()

@@ -72,6 +72,7 @@ class Serving:
     config_wrapped: WrappedKey | None = field(repr=False)
     config_owner: Owner | None
     config_generation: int
+    limit_key: str  # whose budget at the provider its calls use: the account's, or the app's
     good_until: float  # UNIX time up to which the token needs no look; infinite without a renewal
     _key: _Key = field(default_factory=_Key, repr=False, compare=False)
     _config_key: _Key = field(default_factory=_Key, repr=False, compare=False)
@@ -181,6 +182,7 @@ async def load_serving(
         config_wrapped=await sealing.find_key(tx, config_owner) if config_owner else None,
         config_owner=config_owner,
         config_generation=config.generation,
+        limit_key=config.id if connector.limits.get("per") == "app" else account.id,
         good_until=credential.refresh_at.timestamp() if credential.refresh_at is not None else math.inf,
     )
     return serving, config.id

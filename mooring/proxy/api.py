@@ -148,7 +148,7 @@ async def _envelope(answer: Answer) -> dict[str, Any]:
         async for chunk in answer.response.chunks():
             body += answer.scanner.mask(chunk) if answer.scanner else chunk
             if len(body) > MAX_ANSWER:
-                await answer.response.aclose()
+                await answer.aclose()
                 raise errors.ProviderError(
                     f"the answer of {answer.connector_title} is larger than {MAX_ANSWER >> 20} MiB",
                     code="AnswerTooLargeError",
