@@ -68,6 +68,9 @@ async def try_one(http: HttpClient, port: int, method: str) -> None:
 @given(answer=ANSWERS, cuts=st.lists(st.integers(1, 200), max_size=4), method=st.sampled_from(["GET", "POST", "HEAD"]))
 def test_any_bytes_in_any_split(factory, answer: bytes, cuts: list[int], method: str) -> None:
     async def run() -> None:
+        faults: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: faults.append(context))
+
         async def odd(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readuntil(b"\r\n\r\n")
             start = 0
@@ -85,6 +88,7 @@ def test_any_bytes_in_any_split(factory, answer: bytes, cuts: list[int], method:
             assert len(http._pool.live) <= 1
         assert http._pool.live == set()
         assert http._pool.idle == 0
+        assert faults == []  # an exception in the protocol, which the loop turns into a closed connection
 
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(run())
