@@ -76,7 +76,8 @@ def windows_of(rules: Mapping[str, Any], share: float) -> list[Window]:
 class Gate:
     """Who may call now, for one account or one app. Waiting calls go in order; the queue has a bound."""
 
-    def __init__(self, rules: Mapping[str, Any], share: float) -> None:
+    def __init__(self, rules: Mapping[str, Any], share: float, *, queue: int = QUEUE) -> None:
+        self._queue = queue
         self._windows = windows_of(rules, share)
         self._pools = [(pool["path"], windows_of(pool, share)) for pool in rules.get("pools", ())]
         concurrency = rules.get("concurrency")
@@ -106,7 +107,7 @@ class Gate:
         if not self._waiting and self._admit(now, path):
             return
         ready = self._ready_at(now, path)
-        if len(self._waiting) >= QUEUE or (ready != math.inf and ready - now > wait) or wait <= 0:
+        if len(self._waiting) >= self._queue or (ready != math.inf and ready - now > wait) or wait <= 0:
             raise _limited(1.0 if ready == math.inf else ready - now)
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((place, path))
@@ -188,9 +189,10 @@ def _limited(seconds: float) -> errors.RateLimited:
 class Provider:
     """One origin as this process sees it: a bound on calls without an answer, and a circuit breaker."""
 
-    __slots__ = ("_pause", "_trying", "failures", "in_flight", "open_until")
+    __slots__ = ("_most", "_pause", "_trying", "failures", "in_flight", "open_until")
 
-    def __init__(self) -> None:
+    def __init__(self, *, most: int = IN_FLIGHT) -> None:
+        self._most = most
         self.in_flight = 0
         self.failures = 0
         self.open_until = 0.0
@@ -216,7 +218,7 @@ class Provider:
                     headers={"retry-after": str(max(1, math.ceil(left)))},
                 )
             self._trying = True
-        if self.in_flight >= IN_FLIGHT:
+        if self.in_flight >= self._most:
             self._trying = False
             raise errors.Unavailable(
                 f"{self.in_flight} calls already wait for {title}",
@@ -253,7 +255,8 @@ class Provider:
 class Limits:
     """The gates and providers of one process. `workers` processes share what a provider allows."""
 
-    def __init__(self, *, workers: int = 1) -> None:
+    def __init__(self, *, workers: int = 1, gates: int = GATES) -> None:
+        self._most_gates = gates
         self._share = 1 / max(1, workers)
         self._gates: OrderedDict[str, Gate] = OrderedDict()
         self._providers: OrderedDict[str, Provider] = OrderedDict()
@@ -282,7 +285,7 @@ class Limits:
 
     def _make(self, key: str, rules: Mapping[str, Any]) -> Gate:
         gate = self._gates[key] = Gate(rules, self._share)
-        if len(self._gates) > GATES:
+        if len(self._gates) > self._most_gates:
             idle = next((k for k, g in self._gates.items() if g.idle and g is not gate), None)
             if idle is not None:
                 del self._gates[idle]

@@ -53,7 +53,7 @@ class Call:
     wait: float = QUEUE_SECONDS  # for a place inside the provider's rate limit
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """The provider's answer, and the scanner that masks an echoed credential in it (rule P8)."""
 
@@ -64,12 +64,13 @@ class Answer:
     gate: Gate | None
 
     async def aclose(self) -> None:
-        """Let go of the connection and of the place inside the provider's limit. Once."""
+        """Let go of the connection and of the place inside the provider's limit."""
+        gate, self.gate = self.gate, None
         try:
             await self.response.aclose()
         finally:
-            if self.gate is not None:
-                self.gate.leave()
+            if gate is not None:
+                gate.leave()
 
 
 class UncuredAccounts:
