@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import quote, unquote_plus
 
 from mooring import errors
+from mooring.accounts import health
 from mooring.accounts.context import Context
 from mooring.accounts.serving import Serving
 from mooring.connectors.apply import Injection, default_headers, inject
@@ -92,6 +93,7 @@ async def call(context: Context, project: ProjectId, account_id: str, ask: Call,
     serving = await context.refresher.fresh(serving)
     answer = await _send(context, serving, ask, entry)
     if answer.response.status != 401 or serving.method.oauth2 is None:
+        health.note_answer(context, serving, answer.response)
         return answer
     try:
         renewed = await _after_unauthorized(context, serving)
@@ -99,11 +101,14 @@ async def call(context: Context, project: ProjectId, account_id: str, ask: Call,
         await answer.response.aclose()
         raise
     if renewed is None or not (ask.body is None or isinstance(ask.body, bytes)):
+        if renewed is None:
+            health.note_answer(context, serving, answer.response)
         return answer
     await answer.response.aclose()
     again = await _send(context, renewed, ask, entry)
     if again.response.status == 401:
         _uncured.note(serving.id)
+    health.note_answer(context, renewed, again.response)
     return again
 
 
