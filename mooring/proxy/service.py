@@ -21,8 +21,6 @@ from mooring.protocol.headers import outbound
 from mooring.protocol.redact import SecretScanner, redact_url
 from mooring.protocol.urls import join_path, origin_of
 
-FIRST_BYTE_SECONDS: Final = 60.0
-IDLE_SECONDS: Final = 30.0
 RETRY_AFTER: Final = "5"  # seconds; what a caller is told when the provider can't be reached
 MASK_MINIMUM: Final = 8  # characters; masking shorter secrets would spoil innocent text
 REFRESH_PAUSE: Final = 60.0  # after a refresh that did not cure a 401
@@ -153,7 +151,9 @@ async def _send(context: Context, serving: Serving, ask: Call, entry: Entry) -> 
     entry.steps.append(step)
     try:
         response = await context.http.stream(
-            OutboundRequest(ask.method, url, headers, ask.body), first_byte=FIRST_BYTE_SECONDS, idle=IDLE_SECONDS
+            OutboundRequest(ask.method, url, headers, ask.body),
+            first_byte=serving.connector.first_byte_seconds,
+            idle=serving.connector.idle_seconds,
         )
     except HttpFailure as e:
         step["error"] = e.kind
