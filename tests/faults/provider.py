@@ -30,6 +30,8 @@ class Cell:
 
     token: str = "good"
     api: str = "good"
+    paths: dict[str, str] = field(default_factory=dict)  # path under the prefix → mode, before `api`
+    identity: str | None = None  # what the API says of whose account it is; None: the cell's name
     seen: Counter[str] = field(default_factory=Counter)
     refresh_token: str | None = None
     issued: int = 0
@@ -106,8 +108,14 @@ class FaultyProvider:
         target = "token" if rest == ["token"] else "redirected" if rest == ["redirected"] else "api"
         with cell.lock:
             cell.seen[target] += 1
-        mode = cell.token if target == "token" else cell.api if target == "api" else "good"
-        good: Callable[[], bytes] = (lambda: _token(cell, name, body)) if target == "token" else (lambda: _api(name))
+        under = "/".join(rest)
+        with cell.lock:
+            cell.seen["/" + under] += 1
+        mode = {"token": cell.token, "api": cell.paths.get(under, cell.api)}.get(target, "good")
+
+        def good() -> bytes:
+            return _token(cell, name, body) if target == "token" else _api(cell.identity or name)
+
         if mode.startswith("status_429"):
             connection.sendall(_http(429, {"error": "rate_limited"}, _RETRY_AFTER[mode]()))
         elif mode.startswith("status_"):

@@ -5,9 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -21,12 +19,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from mooring.accounts.models import Credential
 from mooring.kit import clock
 from mooring.kit.db import record_change
-from tests.faults.matrix import CALLS, FAULTS, FIRST_BYTE, MATRIX, SLACK, End, table
-from tests.faults.provider import HUGE, FaultyProvider, black_hole
+from tests.faults.conftest import World
+from tests.faults.matrix import CALLS, FAULTS, MATRIX, SLACK, End, table
+from tests.faults.provider import HUGE
 from tests.flows.linking import CACHE_SECONDS, on_database
 from tests.hub import Hub, Project, Session, ok
-from tests.kit.test_http import Authority
-from tests.servers.ports import free_port
 
 CELLS = [(fault, call) for fault, call in itertools.product(FAULTS, CALLS)]
 RSS_LIMIT = 50 << 20
@@ -34,31 +31,6 @@ GUIDE = Path(__file__).parents[2] / "docs" / "accounts.md"
 ELSEWHERE = {"refused", "black_hole", "tls_name", "tls_expired", "dns"}  # faults of an address, not of an answer
 SLOW = {"silent", "slow_loris", "black_hole"}
 CLIENT = {"client_id": "client", "client_secret": "client-secret"}
-
-CONNECTOR = f"""\
-connector: faulty
-title: Faulty
-category: iam
-base_url: ${{origin}}
-timeouts: {{first_byte: {FIRST_BYTE}}}
-auth:
-  code: &code
-    oauth2: &oauth2
-      authorize_url: ${{origin}}/authorize
-      token_url: ${{origin}}/token
-    app_fields: &app
-      origin: {{pattern: 'https?://[A-Za-z0-9.-]+(:[0-9]{{1,5}})?/[a-z0-9_-]+'}}
-    test: &test {{get: /me, identity: id}}
-  machine:
-    oauth2: {{grant: client_credentials, token_url: "${{origin}}/token"}}
-    app_fields: *app
-    test: *test
-  key:
-    bearer: ${{api_key}}
-    fields: {{api_key: {{secret: true}}}}
-    app_fields: *app
-    test: *test
-"""
 
 
 @dataclass
@@ -72,69 +44,17 @@ class Outcome:
     redirected: int = 0
 
 
-@dataclass
-class World:
-    """The hub, the provider, and the addresses of faults that lie elsewhere."""
-
-    project: Project
-    provider: FaultyProvider
-    port: int
-    addresses: dict[str, str]
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    folder = tmp_path_factory.mktemp("matrix")
-    (folder / "connectors").mkdir()
-    (folder / "connectors" / "faulty.yaml").write_text(CONNECTOR)
-    authority = Authority()
-    (folder / "ca.pem").write_bytes(authority.pem)
-    plain, wrong, ended, good, closed = (free_port() for _ in range(5))
-    with ExitStack() as stack:
-        hole = stack.enter_context(black_hole())
-        provider = FaultyProvider(
-            {
-                plain: None,
-                wrong: authority.context(folder, "elsewhere.test"),
-                ended: authority.context(folder, "localhost", days=-1),
-                good: authority.context(folder, "localhost"),
-            }
-        )
-        stack.callback(provider.stop)
-        allowed = [f"127.0.0.1:{p}" for p in (plain, closed, hole)] + [f"localhost:{p}" for p in (wrong, ended, good)]
-        hub = stack.enter_context(
-            Hub(
-                folder / "hub",
-                free_port(),
-                egress_allow=",".join(allowed),
-                connectors_dir=folder / "connectors",
-                env={"SSL_CERT_FILE": str(folder / "ca.pem"), "MOORING_LOG_LEVEL": "info"},
-            )
-        )
-        addresses = {
-            "refused": f"http://127.0.0.1:{closed}",
-            "black_hole": f"http://127.0.0.1:{hole}",
-            "tls_name": f"https://localhost:{wrong}",
-            "tls_expired": f"https://localhost:{ended}",
-            "dns": "https://nowhere.invalid",
-            "tls_good": f"https://localhost:{good}",
-        }
-        project = hub.new_project()
-        project.http.timeout = 60
-        yield World(project, provider, plain, addresses)
-
-
 class Run:
     """One cell, in three steps that all cells take together: link, fail, recover."""
 
-    def __init__(self, world: World, fault: str, call: str) -> None:
-        self.world, self.fault, self.call = world, fault, call
+    def __init__(self, world: World, project: Project, fault: str, call: str) -> None:
+        self.world, self.project, self.fault, self.call = world, project, fault, call
         self.name = f"{fault}-{call}"
         self.cell = world.provider.cell(self.name)
-        origin = f"http://127.0.0.1:{world.port}/{self.name}"
+        origin = world.origin(self.name)
         method = {"exchange": "code", "refresh": "code", "machine": "machine", "proxied": "key"}[call]
         setup = {"origin": origin} | (CLIENT if method == "code" else {})
-        self.config = world.project.config("faulty", method, setup)
+        self.config = project.config("faulty", method, setup)
         self.origin = origin
         self.account: str | None = None
         self.session: Session | None = None
@@ -142,7 +62,7 @@ class Run:
         self.location = ""
 
     def _start(self) -> None:
-        self.session = self.world.project.session(self.name, integration_id=self.config["id"])
+        self.session = self.project.session(self.name, integration_id=self.config["id"])
         self.attempt = self.session.attempt()
         start = self.session.start_oauth(self.config["id"], self.attempt)
         assert start.status_code == 302, start.text
@@ -157,7 +77,7 @@ class Run:
 
     def link(self) -> None:
         """Bring the account into the state in which the fault meets it."""
-        project = self.world.project
+        project = self.project
         if self.call in {"exchange", "refresh"}:
             self._start()
         if self.call == "refresh":
@@ -180,7 +100,7 @@ class Run:
             self.cell.token = self.fault
 
     def _move(self, origin: str) -> None:
-        ok(self.world.project.http.patch(f"/auth_configs/{self.config['id']}", json={"setup": {"origin": origin}}))
+        ok(self.project.http.patch(f"/auth_configs/{self.config['id']}", json={"setup": {"origin": origin}}))
 
     def fail(self) -> Outcome:
         """Make the call and look at what it leaves behind."""
@@ -192,7 +112,7 @@ class Run:
             end = End(None, error["code"], str(state["status"]), None, self.cell.seen["token"], seconds)  # type: ignore[index]
             return Outcome(end, None, redirected=self.cell.seen["redirected"])
         assert self.account is not None
-        project = self.world.project
+        project = self.project
         received, body = 0, b""
         with project.http.stream("GET", "/proxy/things", headers={"x-account-id": self.account}) as answer:
             for chunk in answer.iter_raw():
@@ -215,8 +135,8 @@ class Run:
             self._move(self.origin)
         if self.account is None:
             return True
-        answer = self.world.project.proxy(self.account, path="/things")
-        return answer.status_code == 200 and self.world.project.account(self.account)["status"] == "active"
+        answer = self.project.proxy(self.account, path="/things")
+        return answer.status_code == 200 and self.project.account(self.account)["status"] == "active"
 
 
 def change_all(hub: Hub, accounts: list[str], **values: object) -> None:
@@ -240,15 +160,17 @@ def memory(hub: Hub) -> int:
 @pytest.fixture(scope="module")
 def outcomes(world: World) -> dict[tuple[str, str], Outcome]:
     """All cells, the slow ones at once: they would take minutes one after the other."""
+    project = world.hub.new_project()
+    project.http.timeout = 60
     with ThreadPoolExecutor(8) as pool:
-        runs = list(pool.map(lambda cell: Run(world, *cell), CELLS))
+        runs = list(pool.map(lambda cell: Run(world, project, *cell), CELLS))
         list(pool.map(Run.link, runs))
     renewing = [run.account for run in runs if run.account and run.call in {"refresh", "machine"}]
     past = clock.now() - timedelta(minutes=1)
-    change_all(world.project.hub, renewing, expires_at=past, refresh_at=past)
+    change_all(world.hub, renewing, expires_at=past, refresh_at=past)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(Run.break_, runs))
-    hub = world.project.hub
+    hub = world.hub
     before = memory(hub)
     slow = [run for run in runs if run.fault in SLOW]
     with ThreadPoolExecutor(len(slow)) as waiting, ThreadPoolExecutor(6) as pool:
@@ -291,7 +213,7 @@ def test_a_fault_ends_as_documented(outcomes: dict[tuple[str, str], Outcome], fa
 def test_the_certificates_are_what_fails(world: World) -> None:
     """The same server with the right name and a certificate in force is linked: the two TLS faults are no others."""
     setup = {"origin": world.addresses["tls_good"] + "/control"}
-    project = Project(world.project.hub, world.project.id, world.project.key)  # each test's clients are closed after it
+    project = world.hub.new_project()
     config = project.config("faulty", "key", setup)
     account = project.link(config, {"api_key": "some-key"}, "control")
     assert ok(project.proxy(account, path="/things")) == {"id": "control"}
