@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from mooring import errors
 from mooring.accounts import credentials, lifecycle
 from mooring.accounts.credentials import Secrets, Times
-from mooring.accounts.forecast import expected_failure
+from mooring.accounts.forecast import Forecast, expected_failure
 from mooring.accounts.models import Account, Credential
 from mooring.accounts.serving import NOT_FOUND
 from mooring.accounts.testing import Identity
@@ -307,6 +307,16 @@ async def save_credential(tx: AsyncSession, vault: Vault, account: Account, new:
     row.expected_failure_reason = forecast.reason if forecast else None
     row.failure_announced_at = None
     await tx.flush()
+
+
+async def forecasts(tx: AsyncSession, ids: Sequence[str]) -> Mapping[str, Forecast]:
+    """When accounts will stop to work, where that is known."""
+    rows = await tx.execute(
+        select(Credential.account_id, Credential.expected_failure_at, Credential.expected_failure_reason).where(
+            Credential.account_id.in_(ids), Credential.expected_failure_at.is_not(None)
+        )
+    )
+    return {id: Forecast(at, reason or "") for id, at, reason in rows if at is not None}
 
 
 async def open_secrets(tx: AsyncSession, vault: Vault, account: Account) -> tuple[Secrets, int]:

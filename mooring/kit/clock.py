@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+
+_shift = timedelta()
 
 
 def now() -> datetime:
     """The current time, aware, UTC."""
-    return datetime.now(UTC)
+    return datetime.now(UTC) + _shift
+
+
+def shift(by: timedelta) -> None:
+    """Let this process's clock go wrong by so much; zero sets it right. For tests of wrong clocks."""
+    global _shift
+    _shift = by
 
 
 def iso(moment: datetime) -> str:

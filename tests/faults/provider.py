@@ -31,6 +31,7 @@ class Cell:
     token: str = "good"
     api: str = "good"
     paths: dict[str, str] = field(default_factory=dict)  # path under the prefix → mode, before `api`
+    strict: bool = False  # the API takes the newest access token alone
     identity: str | None = None  # what the API says of whose account it is; None: the cell's name
     seen: Counter[str] = field(default_factory=Counter)
     refresh_token: str | None = None
@@ -39,9 +40,15 @@ class Cell:
 
 
 class FaultyProvider:
-    """Listens on the given ports until `stop`; ports with a TLS context speak TLS."""
+    """Listens on the given ports until `stop`; ports with a TLS context speak TLS.
+
+    `delay` slows every token answer down; `most` is how many token requests were under way at once.
+    """
 
     def __init__(self, ports: dict[int, ssl.SSLContext | None]) -> None:
+        self.delay = 0.0
+        self.most = 0
+        self._running = 0
         self._cells: dict[str, Cell] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -98,10 +105,27 @@ class FaultyProvider:
                     data += more
                 body, data = data[:length], data[length:]
                 path = lines[0].split()[1].partition("?")[0]
-                if not self._answer(connection, path, body.decode("latin-1")):
+                with self._counted(path):
+                    goes_on = self._answer(connection, path, body.decode("latin-1"), headers.get("authorization", ""))
+                if not goes_on:
                     return
 
-    def _answer(self, connection: socket.socket, path: str, body: str) -> bool:
+    @contextlib.contextmanager
+    def _counted(self, path: str) -> Iterator[None]:
+        if not path.endswith("/token"):
+            yield
+            return
+        with self._lock:
+            self._running += 1
+            self.most = max(self.most, self._running)
+        try:
+            time.sleep(self.delay)
+            yield
+        finally:
+            with self._lock:
+                self._running -= 1
+
+    def _answer(self, connection: socket.socket, path: str, body: str, credential: str) -> bool:
         """Answer one request; returns whether the connection stays open."""
         _, name, *rest = path.split("/")
         cell = self.cell(name)
@@ -116,6 +140,8 @@ class FaultyProvider:
         def good() -> bytes:
             return _token(cell, name, body) if target == "token" else _api(cell.identity or name)
 
+        if target == "api" and cell.strict and credential != f"Bearer at-{name}-{cell.issued}":
+            mode = "status_401"
         if mode.startswith("status_429"):
             connection.sendall(_http(429, {"error": "rate_limited"}, _RETRY_AFTER[mode]()))
         elif mode.startswith("status_"):
