@@ -116,6 +116,7 @@ def certificate(days: float) -> str:
 
 KEY = Field("api_key", "Key", secret=True, lifetime_seconds=90 * DAY)
 CERTIFICATE = Field("certificate", "Certificate", secret=True)
+PEM_9 = certificate(9)
 ENDS = Times(NOW + timedelta(hours=1), NOW + timedelta(minutes=55), NOW + timedelta(days=60))
 
 
@@ -130,7 +131,7 @@ ENDS = Times(NOW + timedelta(hours=1), NOW + timedelta(minutes=55), NOW + timede
         (method(oauth2=oauth()), {}, ENDS, True, (60 * DAY, "refresh_token_ends")),
         (method(oauth2=oauth()), {}, ENDS, False, (3600, "access_token_ends")),
         (method(oauth2=oauth()), {}, Times(NOW + timedelta(hours=1)), True, None),
-        (method(KEY, CERTIFICATE), {"api_key": "k", "certificate": certificate(9)}, Times(), False, (9 * DAY, "certificate")),
+        (method(KEY, CERTIFICATE), {"api_key": "k", "certificate": PEM_9}, Times(), False, (9 * DAY, "certificate")),
     ],
 )  # fmt: skip
 def test_the_first_failure_that_can_be_foreseen(

@@ -81,6 +81,8 @@ class Life(RuleBasedStateMachine):
                 setup = {"origin": origin} | (CLIENT if kind == "code" else {})
                 made[kind] = project.config("modelled", kind, setup)
             self.configs.append(made)
+        for tenant, kind in ((0, "key"), (1, "code"), (2, "key")):
+            self.link(tenant, kind)
 
     # --- helpers ---
 
@@ -164,6 +166,16 @@ class Life(RuleBasedStateMachine):
             self._refused(one)
         else:
             assert answer.status_code == 503
+
+    @rule(n=st.integers(0, 99))
+    def break_and_mend(self, n: int) -> None:
+        """The way that chance takes too rarely: a key is refused, the account goes to error, a call works again."""
+        one = self.pick(n)
+        if one is None or one.kind != "key":
+            return
+        for weather in ("rejects", "good"):
+            self.change_weather(n, weather)
+            self.call(n)
 
     def _worked(self, one: Known) -> None:
         one.take("worked")
