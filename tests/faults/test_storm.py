@@ -52,3 +52,20 @@ async def test_one_token_request_a_round(
     )
     assert (stats["token"], stats["token_err"], stats["reuse_detected"]) == (ROUNDS, {}, 0)
     assert good == ROUNDS * CALLERS
+
+
+async def test_a_slow_token_endpoint_is_asked_once(
+    ports: Ports, connectors_dir: Path, tmp_path: Path, oidc: OidcServer
+) -> None:
+    """Slower than the locks of others: the lease outlives the deadline of the request, so nobody else sends it."""
+    with Hub(tmp_path, free_port(), egress_allow=ports.egress_allow, connectors_dir=connectors_dir, workers=2) as hub:
+        project = hub.new_project()
+        account = link(project, project.config("oidc-provider", "code", OIDC_CLIENT), oidc_consent(project, oidc))
+        oidc.reset()
+        oidc.expire_access()
+        end_token(hub, account)
+        oidc.fault("tokenDelayAfterCommit", ms=6000)
+        answers = await storm(project, account, [hub.url], 32)
+        stats = oidc.stats()
+    assert [status for status, _ in answers] == [200] * 32
+    assert (stats["token"], stats["token_err"], stats["reuse_detected"]) == (1, {}, 0)
