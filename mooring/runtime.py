@@ -9,6 +9,7 @@ import sys
 from sqlalchemy.exc import IntegrityError
 
 from mooring import __version__
+from mooring.accounts import health
 from mooring.accounts.context import Context
 from mooring.accounts.refresh import Refresher
 from mooring.accounts.serving import ServingAccounts
@@ -146,6 +147,7 @@ async def _bootstrap(settings: Settings, db: Database) -> None:
 async def close_context(context: Context) -> None:
     """Close everything; refreshes that run are finished first, queued log rows are written."""
     await context.refresher.drain()
+    await health.drain()
     await context.changes.stop()
     await context.authenticate.stop()
     await context.logs.stop()

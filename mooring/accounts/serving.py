@@ -65,6 +65,7 @@ class Serving:
     expires_at: datetime | None
     refresh_at: datetime | None
     retry_at: datetime | None
+    stored_at: datetime
     refreshable: bool
     sealed: bytes = field(repr=False)
     wrapped: WrappedKey = field(repr=False)
@@ -175,6 +176,7 @@ async def load_serving(
         expires_at=credential.expires_at,
         refresh_at=credential.refresh_at,
         retry_at=credential.retry_at,
+        stored_at=credential.updated_at,
         refreshable=credential.refreshable,
         sealed=credential.sealed,
         wrapped=wrapped,

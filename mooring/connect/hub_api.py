@@ -164,13 +164,17 @@ def _support(connector: Connector, method: AuthMethod) -> str:
 
 
 @router.post("/accounts")
-async def hub_create_account(request: Request, session: Session, body: AccountSubmit) -> dict[str, str]:
-    """Link by a form: test the credentials at the provider, then save. 422 names the cause, nothing is half-written."""
+async def hub_create_account(request: Request, session: Session, body: AccountSubmit) -> dict[str, Any]:
+    """Link by a form: test the credentials at the provider, then save. 422 names the cause, nothing is half-written.
+
+    `warning` is there when the account was linked with the credential of another account at the provider.
+    """
     config = await _chosen(request, session, body, request.headers.get("x-hub-provider"))
-    account = await linking.link_with_form(
-        request.app.state.context, session, config, body.credentials, account_id=session.account_id
+    return linking.shown(
+        await linking.link_with_form(
+            request.app.state.context, session, config, body.credentials, account_id=session.account_id
+        )
     )
-    return {"id": account.id, "provider": account.connector_key}
 
 
 @router.get("/accounts/{id}")
@@ -197,7 +201,7 @@ async def hub_account(request: Request, session: Session, id: str) -> dict[str, 
 
 
 @router.patch("/accounts/{id}")
-async def hub_update_account(request: Request, session: Session, id: str, body: AccountSubmit) -> dict[str, str]:
+async def hub_update_account(request: Request, session: Session, id: str, body: AccountSubmit) -> dict[str, Any]:
     """Update the credentials of the account. A key that is left out keeps its value; the test runs again."""
     _own_account(session, id)
     context = request.app.state.context
@@ -206,8 +210,7 @@ async def hub_update_account(request: Request, session: Session, id: str, body: 
             _, config = await accounts.get(tx, ProjectId(session.project_id), id)
     else:
         config = await _chosen(request, session, body, None)
-    account = await linking.link_with_form(context, session, config, body.credentials, account_id=id)
-    return {"id": account.id, "provider": account.connector_key}
+    return linking.shown(await linking.link_with_form(context, session, config, body.credentials, account_id=id))
 
 
 def _own_account(session: ConnectSession, id: str) -> None:
@@ -245,22 +248,23 @@ async def hub_start_attempt(request: Request, session: Session, body: AttemptSta
 
 @router.get("/connection_attempts/{id}")
 async def hub_attempt(request: Request, session: Session, id: str) -> dict[str, Any]:
-    """How an attempt stands; the Hub polls it."""
+    """How an attempt stands; the Hub polls it. `warning` is there when an attempt that succeeded has one."""
     async with request.app.state.context.db.read() as tx:
         attempt = await service.get_attempt(tx, session.id, id)
     status = service.attempt_status(attempt)
-    failed = status == "error"
-    return {
+    said = {
+        "code": attempt.error_code,
+        "description": clean_line(attempt.error_description, 1000) if attempt.error_description else None,
+    }
+    out: dict[str, Any] = {
         "id": attempt.id,
         "status": status,
         "account": {"id": attempt.account_id} if attempt.account_id else None,
-        "error": {
-            "code": attempt.error_code,
-            "description": clean_line(attempt.error_description, 1000) if attempt.error_description else None,
-        }
-        if failed
-        else None,
+        "error": said if status == "error" else None,
     }
+    if status == "authenticated" and attempt.error_code:
+        out["warning"] = said
+    return out
 
 
 @router.delete("/connection_attempts/{id}", status_code=204)

@@ -270,9 +270,17 @@ async def _complete(context: Context, transaction: OAuthTransaction, params: Map
         live = await service.get_attempt(tx, session.id, transaction.attempt_id, lock=True)
         if service.attempt_status(live) != "pending":  # cancelled while the provider was asked: connect nothing
             raise errors.Conflict("the connection attempt was cancelled or has expired")
-        account = await linking.save(tx, context, session, new, account_id=session.account_id)
-        await service.finish_attempt(tx, live, "authenticated", account_id=account.id)
-        return account.id
+        linked = await linking.save(tx, context, session, new, account_id=session.account_id)
+        warning = linked.warning
+        await service.finish_attempt(
+            tx,
+            live,
+            "authenticated",
+            account_id=linked.account.id,
+            code=warning.code if warning else None,
+            description=warning.description if warning else None,
+        )
+        return linked.account.id
 
 
 def _check_issuer(transaction: OAuthTransaction, oauth2: OAuth2, iss: str | None) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import quote, unquote_plus
 
 from mooring import errors
+from mooring.accounts import health
 from mooring.accounts.context import Context
 from mooring.accounts.serving import Serving
 from mooring.connectors.apply import Injection, default_headers, inject
@@ -22,8 +23,6 @@ from mooring.protocol.headers import Header, outbound, raw
 from mooring.protocol.redact import SecretScanner, redact_url
 from mooring.protocol.urls import join_path, origin_of
 
-FIRST_BYTE_SECONDS: Final = 60.0
-IDLE_SECONDS: Final = 30.0
 QUEUE_SECONDS: Final = 10.0  # that a call waits for its turn, unless `Prefer: wait` says otherwise
 RETRY_AFTER: Final = "5"  # seconds; what a caller is told when the provider can't be reached
 MASK_MINIMUM: Final = 8  # characters; masking shorter secrets would spoil innocent text
@@ -110,6 +109,7 @@ async def call(context: Context, project: ProjectId, account_id: str, ask: Call,
         serving = await context.refresher.fresh(serving)
     answer = await _send(context, serving, ask, entry)
     if answer.response.status != 401 or serving.method.oauth2 is None:
+        health.note_answer(context, serving, answer.response)
         return answer
     try:
         renewed = await _after_unauthorized(context, serving)
@@ -117,11 +117,14 @@ async def call(context: Context, project: ProjectId, account_id: str, ask: Call,
         await answer.aclose()
         raise
     if renewed is None or not (ask.body is None or isinstance(ask.body, bytes)):
+        if renewed is None:
+            health.note_answer(context, serving, answer.response)
         return answer
     await answer.aclose()
     again = await _send(context, renewed, ask, entry)
     if again.response.status == 401:
         _uncured.note(serving.id)
+    health.note_answer(context, renewed, again.response)
     return again
 
 
@@ -197,7 +200,9 @@ async def _exchange(
     provider = context.limits.provider(injection.base_url)
     provider.begin(serving.connector.title)
     try:
-        response = await context.http.stream(request, first_byte=FIRST_BYTE_SECONDS, idle=IDLE_SECONDS)
+        response = await context.http.stream(
+            request, first_byte=serving.connector.first_byte_seconds, idle=serving.connector.idle_seconds
+        )
     except HttpFailure as e:
         # What the guard refuses, or an answer that is no HTTP, says nothing of a provider that is down.
         if e.kind in _NO_ANSWER:
