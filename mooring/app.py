@@ -16,6 +16,7 @@ from mooring import __version__, errors, idempotent
 from mooring.accounts import api as accounts_api
 from mooring.accounts.context import Context
 from mooring.auth_configs import api as auth_configs_api
+from mooring.auth_configs import meta as connectors_meta
 from mooring.connect import api as connect_api
 from mooring.connect import hosted, hub_api, pages
 from mooring.connectors import api as connectors_api
@@ -65,6 +66,7 @@ def create_app(settings: Settings, *, public_url: str) -> Edge:
         hosted,
         auth_configs_api,
         accounts_api,
+        connectors_meta,
         connectors_api,
         proxy_api,
         logs_api,
