@@ -14,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import DataError, DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response
-from starlette.routing import Match, Route
+from starlette.routing import Match
 
 from mooring import errors
 
@@ -139,9 +139,13 @@ def _render(request: Request, error: errors.MooringError) -> Response:
 
 
 def _allowed(request: Request) -> str:
-    """All methods of the path. The framework knows only those of the first of its routes, one per method."""
-    routes = [r for r in request.app.routes if isinstance(r, Route) and r.matches(request.scope)[0] != Match.NONE]
-    return ", ".join(sorted({method for route in routes for method in route.methods or ()}))
+    """All methods of the path. The framework names only those of the first of its routes, one per method."""
+
+    def takes(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    return ", ".join(filter(takes, ("DELETE", "GET", "PATCH", "POST", "PUT")))
 
 
 def _faults(error: RequestValidationError) -> list[str]:

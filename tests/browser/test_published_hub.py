@@ -444,6 +444,31 @@ def test_an_expired_attempt_leads_back_to_the_form(
     assert shown.heard("success") == []
 
 
+def test_a_blocked_popup_is_said_and_its_attempt_cancelled(
+    shown: Published, origin: str, consent_session: Session
+) -> None:
+    shown.open(origin, consent_session)
+    shown.shows("An authentication window")
+    shown.tab.evaluate("window.open = () => null")
+    shown.connect()
+    shown.shows("Your browser blocked the login popup")
+    shown.until(lambda: any(method == "DELETE" and status == 204 for method, _, status in shown.calls))
+
+
+def test_after_five_minutes_the_component_gives_up_and_cancels(
+    shown: Published, origin: str, consent_session: Session
+) -> None:
+    shown.tab.clock.install()
+    shown.open(origin, consent_session)
+    shown.shows("An authentication window")
+    shown.popup()
+    attempt = attempt_of(shown)
+    shown.tab.clock.fast_forward(301_000)
+    shown.shows("Connection timed out")
+    shown.until(lambda: ("DELETE", f"/hub/connection_attempts/{attempt}", 204) in shown.calls)
+    assert consent_session.attempt_state(attempt)["status"] == "cancelled"
+
+
 def expire(session: Session) -> None:
     sql = "UPDATE connect_sessions SET expires_at = created_at WHERE id = :id"
     query(session.project.hub, sql, id=session.created["id"])
