@@ -67,21 +67,22 @@ async def start(
 ) -> Started:
     """Begin a flow: check session, config, attempt and return URL, commit the transaction, give the provider's URL.
 
-    Raises SessionExpired, NotFound, BadRequest for a return URL that is not allowed, Unprocessable for a faulty form. The
-    last two are also noted on the attempt, because the Hub learns of them only there.
+    Raises SessionExpired, NotFound, BadRequest for a return URL that is not allowed, Unprocessable for a faulty form.
+    What goes wrong once the attempt is known is also noted on it, because the Hub learns of it only there.
     """
     return_url = return_url or f"{context.public_url}/embedded/accounts/callback"
     async with context.db.begin() as tx:
         session = await service.by_token(tx, session_token)
-        config = await service.config_of(tx, session, context.registry, integration_id)
         if attempt_id is None:  # Hubs before 1.6 send none
             attempt = await service.start_attempt(tx, session)
         else:
             attempt = await service.get_attempt(tx, session.id, attempt_id)
         if service.attempt_status(attempt) != "pending":
             raise errors.Conflict("this connection attempt is already over", hint="Start a new one.")
-        opened = await auth_configs.open_config(tx, context.vault, context.registry, config)
     try:
+        async with context.db.read() as tx:
+            config = await service.config_of(tx, session, context.registry, integration_id)
+            opened = await auth_configs.open_config(tx, context.vault, context.registry, config)
         _require_allowed(context, return_url)
         form = _form(opened, values, await _stored(context, session, config))
     except errors.MooringError as e:

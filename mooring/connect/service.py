@@ -266,4 +266,7 @@ async def config_of(tx: AsyncSession, session: ConnectSession, registry: Registr
     for row in await offered_configs(tx, session, registry):
         if row.id == integration_id:
             return row
-    raise errors.NotFound("this session offers no such auth config")
+    raise errors.NotFound(
+        "this connection is not offered here, or not any more",
+        hint="Ask whoever sent you here. For the operator: the session does not cover this auth config, or it is disabled.",
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -259,7 +260,7 @@ def test_a_config_that_is_disabled_meanwhile_is_said(
     shown.fill(GOOD)
     ok(project.http.patch(f"/auth_configs/{forms['id']}", json={"active": False}))
     shown.connect()
-    shown.shows("this session offers no such auth config")
+    shown.shows("this connection is not offered here, or not any more")
 
 
 def test_the_external_trigger_token_is_shown_and_comes_back(
@@ -442,6 +443,36 @@ def test_an_expired_attempt_leads_back_to_the_form(
     shown.shows("An authentication window")
     shown.until(popup.is_closed)
     assert shown.heard("success") == []
+
+
+def test_a_config_that_is_disabled_before_the_popup_is_said(
+    shown: Published, origin: str, project: Project, consent_session: Session
+) -> None:
+    shown.open(origin, consent_session)
+    shown.shows("An authentication window")
+    (config,) = ok(project.http.get("/auth_configs"))["data"]
+    ok(project.http.patch(f"/auth_configs/{config['id']}", json={"active": False}))
+    popup = shown.popup()
+    shown.shows("this connection is not offered here, or not any more")
+    shown.until(popup.is_closed)
+
+
+def test_text_from_the_provider_makes_no_link_and_no_picture(
+    shown: Published, origin: str, consent_session: Session
+) -> None:
+    shown.open(origin, consent_session)
+    shown.shows("An authentication window")
+    popup = shown.popup()
+    expect(popup.get_by_role("button", name="Allow")).to_be_visible()
+    state = parse_qs(urlsplit(popup.url).query)["state"][0]
+    text = "[Sign in again](https://evil.example/a) ![x](https://evil.example/p.png) <b>bold</b>"
+    answer = urlencode({"state": state, "error": "server_error", "error_description": text})
+    popup.goto(f"{shown.hub_url}/connect/oauth2/sandbox/callback?{answer}")
+    shown.shows("the provider answered")
+    alert = shown.tab.locator("stackone-hub .alert-error")
+    assert "Sign in again" in alert.inner_text()
+    assert alert.locator("img, b").count() == 0
+    assert all(name.startswith("https://evil.example/") for name in alert.locator("a").all_inner_texts())
 
 
 def test_a_blocked_popup_is_said_and_its_attempt_cancelled(
