@@ -202,9 +202,7 @@ def test_yaml_1_2_words_numbers_and_dates_stay_text(tmp_path):
     ]
 
 
-@pytest.mark.parametrize(
-    "pattern", [r"(?:a|b)+", r"(?=x)(?!y)(?<=x)(?<!y)z", r"a*\.+", r"[*]+[+]+[(?P]+", r"\d{2}[+]"]
-)
+@pytest.mark.parametrize("pattern", [r"(?:a|b)+", r"(?=x)(?!y)(?<=x)(?<!y)z", r"a*\.+", r"[*]+[+]+[(?P]+", r"\d{2}[+]"])
 def test_patterns_that_browsers_know_too(tmp_path, pattern):
     loaded = load(tmp_path, BEARER.replace("secret: true", f"secret: true, pattern: '{pattern}'"))
     assert loaded.auth["key"].fields[0].pattern == pattern
