@@ -17,6 +17,7 @@ from mooring import __version__, errors, idempotent
 from mooring.accounts import api as accounts_api
 from mooring.accounts.context import Context
 from mooring.auth_configs import api as auth_configs_api
+from mooring.auth_configs import meta as connectors_meta
 from mooring.connect import api as connect_api
 from mooring.connect import hosted, hub_api, pages
 from mooring.connectors import api as connectors_api
@@ -55,6 +56,7 @@ def create_app(settings: Settings, *, public_url: str) -> Edge:
         hosted,
         auth_configs_api,
         accounts_api,
+        connectors_meta,
         connectors_api,
         proxy_api,
         logs_api,
@@ -146,6 +148,9 @@ class Edge:
             return
         status = 500
         begun = False
+        head = scope["method"] == "HEAD"
+        if head:  # RFC 9110 §9.3.2: what GET says, without the body; the listener leaves the body out
+            scope = {**scope, "method": "GET"}
 
         async def reply(message: MutableMapping[str, Any]) -> None:
             nonlocal status, begun

@@ -168,14 +168,15 @@ async def list_accounts(
 ) -> list[LinkedAccount]:
     """List the project's accounts, newest first: a bare array."""
     context: Context = request.app.state.context
+    bracketed = request.query_params.getlist  # `account_ids[]=…`, as some clients write a list
     async with context.db.read() as tx:
         rows = await service.search(
             tx,
             caller.project_id,
-            account_ids=_words(account_ids),
-            owner_ids=_owners(origin_owner_ids, origin_owner_id),
-            providers=_words(providers, provider),
-            statuses=_words(status),
+            account_ids=_words(account_ids, *bracketed("account_ids[]")),
+            owner_ids=_owners([*(origin_owner_ids or ()), *bracketed("origin_owner_ids[]")], origin_owner_id),
+            providers=_words(providers, provider, *bracketed("providers[]")),
+            statuses=_words(status, *bracketed("status[]")),
             offset=(int(page) - 1) * int(page_size),
             limit=int(page_size),
         )

@@ -67,10 +67,33 @@ async def start(
 ) -> Started:
     """Begin a flow: check session, config, attempt and return URL, commit the transaction, give the provider's URL.
 
-    Raises SessionExpired, NotFound, BadRequest for a return URL that is not allowed, Unprocessable for a faulty form. A
-    fault that the end user can mend is also noted on the attempt, because the Hub learns of it only there.
+    Raises SessionExpired, NotFound, BadRequest for a return URL that is not allowed, Unprocessable for a faulty form.
+    What goes wrong once the attempt is known is also noted on it, because the Hub learns of it only there.
     """
     return_url = return_url or f"{context.public_url}/embedded/accounts/callback"
+    async with context.db.begin() as tx:
+        session = await service.by_token(tx, session_token)
+        if attempt_id is None:  # Hubs before 1.6 send none
+            attempt = await service.start_attempt(tx, session)
+        else:
+            attempt = await service.get_attempt(tx, session.id, attempt_id)
+        if service.attempt_status(attempt) != "pending":
+            raise errors.Conflict("this connection attempt is already over", hint="Start a new one.")
+    try:
+        async with context.db.read() as tx:
+            config = await service.config_of(tx, session, context.registry, integration_id)
+            opened = await auth_configs.open_config(tx, context.vault, context.registry, config)
+        _require_allowed(context, return_url)
+        form = _form(opened, values, await _stored(context, session, config))
+    except errors.MooringError as e:
+        code = "invalid_form" if isinstance(e, errors.Unprocessable) else e.error_code
+        description = f"{e.message}. {e.error_hint}" if e.error_hint else e.message
+        await fail_attempt(context, session.id, attempt.id, code, description)
+        raise
+    return await _begin(context, session, attempt, opened, form, return_url, browser)
+
+
+def _require_allowed(context: Context, return_url: str) -> None:
     # Browsers drop tabs and line breaks from a URL, so what was checked would not be where they go.
     plain = return_url.isascii() and return_url.isprintable() and " " not in return_url
     if not plain or len(return_url) > MAX_URL or not context.is_allowed_return(return_url):
@@ -79,36 +102,21 @@ async def start(
             code="RedirectNotAllowedError",
             hint="Add the origin of the page that embeds the Hub to MOORING_ALLOWED_ORIGINS.",
         )
-    async with context.db.begin() as tx:
-        session = await service.by_token(tx, session_token)
-        config = await service.config_of(tx, session, context.registry, integration_id)
-        if attempt_id is None:  # Hubs before 1.6 send none
-            attempt = await service.start_attempt(tx, session)
-        else:
-            attempt = await service.get_attempt(tx, session.id, attempt_id)
-        if service.attempt_status(attempt) != "pending":
-            raise errors.Conflict("this connection attempt is already over", hint="Start a new one.")
-        opened = await auth_configs.open_config(tx, context.vault, context.registry, config)
-    try:
-        form = _form(opened, values, await _stored_public(context, session, config))
-    except errors.Unprocessable as e:
-        await fail_attempt(context, session.id, attempt.id, "invalid_form", e.message)
-        raise
-    return await _begin(context, session, attempt, opened, form, return_url, browser)
 
 
-def _form(opened: OpenConfig, values: Mapping[str, str], stored: Mapping[str, str]) -> Form:
+def _form(opened: OpenConfig, values: Mapping[str, str], stored: Form | None) -> Form:
     if opened.method.oauth2 is None or opened.method.oauth2.grant != "authorization_code":
         raise errors.Unprocessable("this auth method has no consent page", hint="Post the form to /hub/accounts.")
-    return linking.read_form(opened.method, values, Form(stored, {}, {}))
+    return linking.read_form(opened.method, values, stored)
 
 
-async def _stored_public(context: Context, session: ConnectSession, config: AuthConfig) -> Mapping[str, str]:
+async def _stored(context: Context, session: ConnectSession, config: AuthConfig) -> Form | None:
+    """What the account to be relinked holds of this form, secrets included: the Hub leaves out what nobody touched."""
     if session.account_id is None:
-        return {}
+        return None
     async with context.db.read() as tx:
         account, current = await accounts.get(tx, ProjectId(session.project_id), session.account_id)
-    return account.setup if current.id == config.id else {}
+        return await linking.stored_form(tx, context, account, current, config)
 
 
 async def _begin(

@@ -133,11 +133,14 @@ async def _require_configured(tx: AsyncSession, registry: Registry, project: Pro
         )
 
 
-async def by_token(tx: AsyncSession, token: str | None) -> ConnectSession:
-    """The live session of a token. Raises SessionExpired, the same for unknown and expired tokens."""
+async def by_token(tx: AsyncSession, token: str | None, *, grace: float = 0) -> ConnectSession:
+    """The session of a token that is live, or ended less than `grace` seconds ago.
+
+    Raises SessionExpired, the same for unknown and expired tokens.
+    """
     if token and len(token) <= 200:
         row = await tx.scalar(select(ConnectSession).where(ConnectSession.token_hash == ids.digest(token)))
-        if row is not None and row.expires_at > clock.now():
+        if row is not None and row.expires_at + timedelta(seconds=grace) > clock.now():
             return row
     raise errors.SessionExpired("the connect session is unknown or has expired")
 
@@ -263,4 +266,7 @@ async def config_of(tx: AsyncSession, session: ConnectSession, registry: Registr
     for row in await offered_configs(tx, session, registry):
         if row.id == integration_id:
             return row
-    raise errors.NotFound("this session offers no such auth config")
+    raise errors.NotFound(
+        "this connection is not offered here, or not any more",
+        hint="Ask whoever sent you here. For the operator: the session does not cover this auth config, or it is disabled.",
+    )

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, model
 from mooring.connectors.action_spec import ActionSpec, Errors, LimitsSpec, PageSpec, Test
 from mooring.connectors.definition import ClientAuth, FieldType, Grant, Kind, Stage
 from mooring.connectors.spec_types import (
+    FieldPattern,
     Pattern,
     PlainText,
     Seconds,
@@ -119,7 +120,7 @@ class FieldSpec(Spec):
     placeholder: PlainText | None = None
     help: str | None = None
     options: list[Option] = Field(default_factory=list)
-    pattern: Pattern | None = None
+    pattern: FieldPattern | None = None
     pattern_error: str | None = None
     lifetime: Seconds | None = None
     default: PlainText | None = None

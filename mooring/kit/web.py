@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import DataError, DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response
+from starlette.routing import Match
 
 from mooring import errors
 from mooring.kit.db import is_away
@@ -97,7 +98,11 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _validation(request: Request, error: RequestValidationError) -> Response:
-        return _render(request, errors.ValidationFailed("Validation failed", errors=_faults(error)))
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        hint = None
+        if any(fault["loc"] == ("body",) for fault in error.errors()) and "json" not in kind:
+            hint = "Send the body as JSON, with Content-Type: application/json."
+        return _render(request, errors.ValidationFailed("Validation failed", errors=_faults(error), hint=hint))
 
     @app.exception_handler(HTTPException)
     async def _framework(request: Request, error: HTTPException) -> Response:
@@ -111,7 +116,7 @@ def install_error_handlers(app: FastAPI) -> None:
             refusal = errors.NotFound(f"no such path: {request.method} {request.url.path[:200]}")
         elif error.status_code == 405:
             refusal = errors.MethodNotAllowed(
-                f"{request.method} is not possible on {request.url.path[:200]}", headers=headers
+                f"{request.method} is not possible on {request.url.path[:200]}", headers={"allow": _allowed(request)}
             )
         else:
             refusal = kind(str(error.detail), headers=headers)
@@ -130,12 +135,24 @@ def _render(request: Request, error: errors.MooringError) -> Response:
     return error_response(request.scope.get("mooring.request_id"), error)
 
 
+def _allowed(request: Request) -> str:
+    """All methods of the path. The framework names only those of the first of its routes, one per method."""
+
+    def takes(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    return ", ".join(filter(takes, ("DELETE", "GET", "PATCH", "POST", "PUT")))
+
+
 def _faults(error: RequestValidationError) -> list[str]:
     """One line per fault, with the place but without the value: it may be a secret."""
     out = []
     for fault in error.errors()[:50]:
         place = ".".join(str(part) for part in fault["loc"] if part != "body")
         message = str(fault["msg"]).removeprefix("Value error, ")
+        if fault["type"] == "json_invalid":  # its place is the character
+            place, message = "", f"the body is not JSON (character {fault['loc'][-1]})"
         out.append(f"{place}: {message}" if place else message)
     return out
 

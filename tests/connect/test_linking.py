@@ -73,7 +73,7 @@ def config(project: Project, provider: Sandbox) -> dict[str, Any]:
 def test_a_wrong_key_is_named_and_not_repeated(project: Project, config: dict[str, Any]) -> None:
     answer = submit(project, config, {"api_key": "canary-wrong-key-1"})
     body = rejected(project, answer, "wrong_credentials")
-    assert body["provider_response"]["status"] == 401
+    assert "Answer 401:" in body["provider_response"]
     assert "canary-wrong-key-1" not in answer.text
 
 
@@ -125,8 +125,7 @@ def test_each_answer_of_a_provider_has_its_cause(project: Project, ports: Ports,
         answer = submit(project, config, KEY)
     body = rejected(project, answer, cause)
     assert len(seen) == 1  # no redirect followed, nothing tried twice with a doubtful key
-    assert body["provider_response"]["status"] == status
-    assert "<" not in body["provider_response"]["message"]
+    assert f"Answer {status}:" in body["provider_response"] and "<" not in body["provider_response"]
 
 
 def test_a_provider_that_repeats_the_key_does_not_leak_it(project: Project, ports: Ports) -> None:
