@@ -14,6 +14,7 @@ from mooring.accounts.context import Context
 from mooring.accounts.models import Account
 from mooring.accounts.service import AccountChange
 from mooring.auth_configs.models import AuthConfig
+from mooring.diagnosis.table import CAUSES
 from mooring.identity.api import caller_with
 from mooring.identity.service import Caller
 from mooring.kit.body import Body
@@ -30,6 +31,9 @@ class StatusReason(BaseModel):
     code: str
     description: str | None
     timestamp: str
+    what_to_do: str | None = Field(None, description="For a cause of the connection doctor: what its owner can do.")
+    for_operator: str | None = Field(None, description="The same for whoever runs the hub.")
+    evidence: dict[str, Any] | None = Field(None, description="The redacted exchange with the provider.")
 
 
 class LinkedAccount(BaseModel):
@@ -88,7 +92,7 @@ def render(
         provider=account.connector_key,
         provider_name=connector.title if connector else None,
         status=lifecycle.effective(account.status, config_active=config is None or config.active),
-        status_reasons=[StatusReason(**r) for r in account.status_reasons],
+        status_reasons=[_reason(r) for r in account.status_reasons],
         origin_owner_id=account.origin_owner_id,
         origin_owner_name=account.origin_owner_name,
         origin_username=account.origin_username,
@@ -108,6 +112,13 @@ def render(
         created_at=account.created_at,
         updated_at=account.updated_at,
     )
+
+
+def _reason(stored: dict[str, Any]) -> StatusReason:
+    cause = CAUSES.get(stored["code"])
+    if cause is None:
+        return StatusReason(**stored)
+    return StatusReason(**stored, what_to_do=cause.what_to_do, for_operator=cause.for_operator)
 
 
 def _words(values: list[str] | None, *more: str | None) -> list[str]:

@@ -14,6 +14,7 @@ from mooring.accounts import service, testing
 from mooring.accounts.context import Context
 from mooring.accounts.models import Account, Credential
 from mooring.auth_configs.models import AuthConfig
+from mooring.diagnosis.rules import verdict
 from mooring.identity.service import ProjectId
 from mooring.kit import clock
 from mooring.kit.jobs import Claim
@@ -71,6 +72,7 @@ async def probe(context: Context, project: ProjectId, account_id: str) -> str:
     except errors.NotFound:
         return "unknown"
     outcome, reason = "worked", None
+    cause, evidence = "wrong_credentials", None
     if serving.method.test is None or not serving.connector.probe:
         await _plan(context, account_id, None)
         return "unknown"
@@ -82,11 +84,9 @@ async def probe(context: Context, project: ProjectId, account_id: str) -> str:
             context.http, serving.connector, serving.method, scope, typed={}, secrets=secrets.values()
         )
     except errors.CredentialRejected as e:
-        cause = e.extra.get("cause")
+        cause, evidence = str(e.extra.get("cause")), e.evidence
         reason = e.message
-        outcome = {"wrong_credentials": "rejected", "missing_scope": "rejected", "rate_limited": "limited"}.get(
-            str(cause), "unknown"
-        )
+        outcome = verdict(cause)
     except errors.MooringError as e:
         outcome, reason = "unknown", e.message
     async with context.db.begin() as tx:
@@ -98,7 +98,7 @@ async def probe(context: Context, project: ProjectId, account_id: str) -> str:
             await service.note_fact(tx, account, "worked")
             credential.probe_failures = 0
         elif outcome == "rejected":
-            await service.note_fact(tx, account, "credentials_rejected", "credentials_rejected", reason)
+            await service.note_fact(tx, account, "credentials_rejected", cause, reason, evidence)
             credential.probe_failures += 1
         previous = timedelta(seconds=credential.probe_pause) if credential.probe_pause else None
         pause = next_pause(outcome, credential.probe_failures, previous)

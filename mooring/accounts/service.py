@@ -29,6 +29,7 @@ from mooring.webhooks import service as webhooks
 from mooring.webhooks.events import account_payload
 
 REASONS_KEPT = 20
+EVIDENCE_KEPT = 3  # reasons, the newest, that keep the exchange beside them
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +241,8 @@ async def link(
     status = lifecycle.after(account.status, "linked")
     if status != account.status:
         account.status, account.status_reasons = status, []
+    if new.missing_scopes:
+        _add_reason(account, "scopes_too_narrow", f"not granted: {', '.join(new.missing_scopes)}"[:500])
     await save_credential(tx, vault, account, new)
     record_change(tx, "account", account.id)
     await announce(tx, account, "account.created" if created else "account.updated")
@@ -284,7 +287,12 @@ async def open_secrets(tx: AsyncSession, vault: Vault, account: Account) -> tupl
 
 
 async def note_fact(
-    tx: AsyncSession, account: Account, fact: lifecycle.Fact, code: str | None = None, description: str | None = None
+    tx: AsyncSession,
+    account: Account,
+    fact: lifecycle.Fact,
+    code: str | None = None,
+    description: str | None = None,
+    evidence: Mapping[str, Any] | None = None,
 ) -> bool:
     """Apply a fact to an account's status. A reason is noted whenever the status worsens. Returns whether it changed."""
     status = lifecycle.after(account.status, fact)
@@ -292,7 +300,7 @@ async def note_fact(
         return False
     account.status = status
     if code is not None:
-        _add_reason(account, code, description)
+        _add_reason(account, code, description, evidence)
     elif status == "active":
         account.status_reasons = []
     account.updated_at = clock.now()
@@ -311,16 +319,27 @@ async def announce(tx: AsyncSession, account: Account, event: str) -> None:
         origin_username=account.origin_username,
         setup_information=account.setup,
         status=account.status,
-        status_reasons=account.status_reasons,
+        status_reasons=[_told(reason) for reason in account.status_reasons],
     )
     await webhooks.emit(
         tx, project_id=account.project_id, event=event, record_id=account.id, account_id=account.id, payload=payload
     )
 
 
-def _add_reason(account: Account, code: str, description: str | None) -> None:
-    reason = {"code": code, "description": description, "timestamp": clock.iso(clock.now())}
-    account.status_reasons = [*account.status_reasons, reason][-REASONS_KEPT:]
+def _add_reason(
+    account: Account, code: str, description: str | None, evidence: Mapping[str, Any] | None = None
+) -> None:
+    reason: dict[str, Any] = {"code": code, "description": description, "timestamp": clock.iso(clock.now())}
+    if evidence:
+        reason["evidence"] = dict(evidence)
+    kept = [*account.status_reasons, reason][-REASONS_KEPT:]
+    older = len(kept) - EVIDENCE_KEPT
+    account.status_reasons = [_told(r) if i < older else r for i, r in enumerate(kept)]
+
+
+def _told(reason: Mapping[str, Any]) -> dict[str, Any]:
+    """A reason without its evidence, which is for operators and for a while."""
+    return {name: value for name, value in reason.items() if name != "evidence"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from mooring import errors
 from mooring.accounts import credentials
 from mooring.accounts import service as accounts
+from mooring.accounts.models import Account
 from mooring.accounts.serving import NOT_FOUND
 from mooring.auth_configs import service as auth_configs
 from mooring.auth_configs.models import AuthConfig
-from mooring.connect import linking, service
+from mooring.connect import linking, reporting, service
 from mooring.connect.models import ConnectSession
 from mooring.connectors.definition import AuthMethod, Connector
 from mooring.connectors.definition import Field as FieldSpec
+from mooring.diagnosis.evidence import describe
+from mooring.diagnosis.table import CAUSES
 from mooring.identity.service import ProjectId
 from mooring.kit.body import Body
 from mooring.protocol.redact import clean_line
@@ -167,9 +170,7 @@ def _support(connector: Connector, method: AuthMethod) -> str:
 async def hub_create_account(request: Request, session: Session, body: AccountSubmit) -> dict[str, str]:
     """Link by a form: test the credentials at the provider, then save. 422 names the cause, nothing is half-written."""
     config = await _chosen(request, session, body, request.headers.get("x-hub-provider"))
-    account = await linking.link_with_form(
-        request.app.state.context, session, config, body.credentials, account_id=session.account_id
-    )
+    account = await _link(request, session, config, body, account_id=session.account_id)
     return {"id": account.id, "provider": account.connector_key}
 
 
@@ -206,8 +207,28 @@ async def hub_update_account(request: Request, session: Session, id: str, body: 
             _, config = await accounts.get(tx, ProjectId(session.project_id), id)
     else:
         config = await _chosen(request, session, body, None)
-    account = await linking.link_with_form(context, session, config, body.credentials, account_id=id)
+    account = await _link(request, session, config, body, account_id=id)
     return {"id": account.id, "provider": account.connector_key}
+
+
+async def _link(
+    request: Request, session: ConnectSession, config: AuthConfig, body: AccountSubmit, *, account_id: str | None
+) -> Account:
+    """Link by the form; a refusal is logged for the operator, with the exchange, under this request's id."""
+    context = request.app.state.context
+    try:
+        return await linking.link_with_form(context, session, config, body.credentials, account_id=account_id)
+    except errors.CredentialRejected as e:
+        reporting.log_failure(
+            context,
+            session,
+            e,
+            request_id=request.scope.get("mooring.request_id"),
+            provider=config.connector_key,
+            method=request.method,
+            path=request.url.path,
+        )
+        raise
 
 
 def _own_account(session: ConnectSession, id: str) -> None:
@@ -250,6 +271,8 @@ async def hub_attempt(request: Request, session: Session, id: str) -> dict[str, 
         attempt = await service.get_attempt(tx, session.id, id)
     status = service.attempt_status(attempt)
     failed = status == "error"
+    ended = {"error": attempt.error_code, "cancelled": "popup_closed", "expired": "attempt_expired"}.get(status)
+    cause = CAUSES.get(ended or "")
     return {
         "id": attempt.id,
         "status": status,
@@ -260,6 +283,8 @@ async def hub_attempt(request: Request, session: Session, id: str) -> dict[str, 
         }
         if failed
         else None,
+        # Beside the contract's keys: plain words for our own Hub, also for an attempt that was left alone.
+        "diagnosis": describe(cause) if cause else None,
     }
 
 

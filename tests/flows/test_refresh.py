@@ -204,17 +204,21 @@ class End:
 
 
 FINE = ("active", None)
-FAILING = ("error", "refresh_failing")
 RECOVERED = End(200, None, FINE, 2)
-KEPT = End(502, "TokenRefreshFailedError", FAILING, 1)
+
+
+def kept(cause: str) -> End:
+    """The provider is at fault: the account is kept in error, with the cause."""
+    return End(502, "TokenRefreshFailedError", ("error", cause), 1)
+
 
 FAULTS: dict[str, End] = {
-    "status_429": KEPT,
-    "status_500": KEPT,
-    "status_503": KEPT,
-    "error_200": KEPT,
-    "redirect_307": KEPT,
-    "invalid_client": KEPT,
+    "status_429": kept("rate_limited"),
+    "status_500": kept("provider_error"),
+    "status_503": kept("provider_error"),
+    "error_200": kept("token_request_refused"),
+    "redirect_307": kept("token_redirected"),
+    "invalid_client": kept("client_rejected"),
     "html_200": RECOVERED,
     "truncated_json": RECOVERED,
     "huge": RECOVERED,
@@ -237,7 +241,7 @@ def test_a_faulty_token_endpoint(project: Project, provider: Sandbox, account: s
     assert counters["token_requests"]["refresh_token"] == end.sent
     assert counters["redirects_followed"] == 0
     assert counters["api_calls"] - before == (1 if end.status == 200 else 0)
-    if end is KEPT:
+    if end.status == 502:
         assert int(answer.headers["retry-after"]) >= 1
         alter(project.hub, account, retry_at=None)
         assert ok(project.proxy(account, path=ME))  # the provider is back, and nothing was lost
