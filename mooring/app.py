@@ -17,7 +17,7 @@ from mooring.accounts import api as accounts_api
 from mooring.accounts.context import Context
 from mooring.auth_configs import api as auth_configs_api
 from mooring.connect import api as connect_api
-from mooring.connect import hosted, hub_api, pages
+from mooring.connect import hosted, hub_api, pages, preflight_api
 from mooring.connectors import api as connectors_api
 from mooring.kit import clock, ids
 from mooring.kit.web import (
@@ -64,6 +64,7 @@ def create_app(settings: Settings, *, public_url: str) -> Edge:
         pages,
         hosted,
         auth_configs_api,
+        preflight_api,
         accounts_api,
         connectors_api,
         proxy_api,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import re
 from collections.abc import Mapping
@@ -14,8 +15,8 @@ import structlog
 from sqlalchemy import delete, update
 
 from mooring import errors
+from mooring.accounts import diagnosing, tokens
 from mooring.accounts import service as accounts
-from mooring.accounts import tokens
 from mooring.accounts.context import Context
 from mooring.accounts.credentials import Secrets
 from mooring.auth_configs import service as auth_configs
@@ -34,12 +35,14 @@ from mooring.diagnosis.table import CAUSES
 from mooring.identity import sealing
 from mooring.identity.service import ProjectId
 from mooring.kit import clock, ids
+from mooring.kit.http import HttpFailure
 from mooring.protocol import oauth2 as messages
 from mooring.protocol.redact import clean_line
 
 log = structlog.get_logger(__name__)
 
 TRANSACTION_SECONDS = 600  # rule O2
+CHECK_SECONDS = 1.0
 MIN_BROWSER = 40  # characters of a cookie of ours
 MAX_URL = 2000  # characters; as long as its column
 _SEALED = "oauth_transaction"
@@ -99,7 +102,31 @@ async def start(
     except errors.Unprocessable as e:
         await fail_attempt(context, session.id, attempt.id, "invalid_form", e.message)
         raise
+    try:
+        await _check_way_back(context, opened, form)
+    except errors.CredentialRejected as e:
+        code, text = reporting.attempt_words(opened.connector.title, e, None)
+        await fail_attempt(context, session.id, attempt.id, code, text)
+        raise
     return await _begin(context, session, attempt, opened, form, return_url, browser)
+
+
+async def _check_way_back(context: Context, opened: OpenConfig, form: Form) -> None:
+    """Refuse before anybody consents what can't succeed: a token endpoint that the egress guard blocks.
+
+    Costs a look into the guard's cache. A failure of DNS may pass, so it stops nothing here.
+    """
+    assert opened.method.oauth2 is not None
+    url = tokens.render_url(opened.method.oauth2.token_url, {**opened.setup, **form.public, **form.secret})
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            await context.http.resolve(url)
+    except TimeoutError:
+        return
+    except HttpFailure as e:
+        if e.kind == "blocked":
+            found = diagnosing.of_failure(e, "token_exchange", None, form.typed)
+            raise diagnosing.refusal(opened.connector, found) from None
 
 
 def _form(opened: OpenConfig, values: Mapping[str, str], stored: Mapping[str, str]) -> Form:

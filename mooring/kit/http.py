@@ -214,6 +214,10 @@ class HttpClient:
                 await self._release(pooled)
         return BufferedResponse(status, headers, body, round((time.monotonic() - started) * 1000))
 
+    async def resolve(self, url: str) -> None:
+        """Ask whether this URL could be called, and send nothing. Raises HttpFailure: blocked, or without an address."""
+        await self._check(self._split(url), url)
+
     async def _exchange(
         self, outbound: StreamRequest, target: Target, method: str, max_bytes: int
     ) -> tuple[int, Headers, bytes]:
