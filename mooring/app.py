@@ -17,8 +17,9 @@ from mooring.accounts import api as accounts_api
 from mooring.accounts.context import Context
 from mooring.auth_configs import api as auth_configs_api
 from mooring.connect import api as connect_api
-from mooring.connect import hosted, hub_api, pages, preflight_api
+from mooring.connect import guides_api, hosted, hub_api, pages, preflight_api
 from mooring.connectors import api as connectors_api
+from mooring.connectors import guide_pages
 from mooring.kit import clock, ids
 from mooring.kit.web import (
     DEFAULT_POLICY,
@@ -67,6 +68,8 @@ def create_app(settings: Settings, *, public_url: str) -> Edge:
         preflight_api,
         accounts_api,
         connectors_api,
+        guide_pages,
+        guides_api,
         proxy_api,
         logs_api,
         webhooks_api,

@@ -48,10 +48,10 @@ def diagnose(evidence: Evidence) -> Diagnosis:
     code = _code(evidence)
     names: list[str] = []
     if code in _MAY_BE_TYPED:
-        if spaced := stray_spaces(evidence.typed):
-            code, names = "stray_spaces", spaced
-        elif examples := placeholders(evidence.typed, evidence.examples):
+        if examples := placeholders(evidence.typed, evidence.examples):
             code, names = "placeholder_value", examples
+        elif spaced := stray_spaces(evidence.typed):
+            code, names = "stray_spaces", spaced
     if code == "missing_scope":
         names = scope_names(evidence)
     return diagnosis(
