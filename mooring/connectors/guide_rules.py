@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Callable
 
 from mooring.connectors.definition import Connector
 from mooring.connectors.guides import METHOD_HEADING, PERMISSIONS, SECTIONS, slug
@@ -46,7 +47,7 @@ def guide_problems(connector: Connector, file: str) -> list[Problem]:
                 f"unknown section `{title}`"
                 + (f"; did you mean `{near[0]}`?" if near else f"; there are {', '.join(SECTIONS)}"),
             )
-    _methods(connector, text, fault_at=fault)
+    _methods(connector, text, fault)
     for (n, level, title), following in zip(headings, [*headings[1:], None], strict=True):
         end = following[0] - 1 if following else len(lines)
         deeper = following is not None and following[1] > level
@@ -65,15 +66,14 @@ def guide_problems(connector: Connector, file: str) -> list[Problem]:
     return sorted(out)
 
 
-def _methods(connector: Connector, text: str, *, fault_at: object) -> None:
-    assert callable(fault_at)
+def _methods(connector: Connector, text: str, fault: Callable[[int, str], None]) -> None:
     told = {found[1]: text.count("\n", 0, found.start()) + 1 for found in METHOD_HEADING.finditer(text)}
     for key, n in told.items():
         if key not in connector.auth:
-            fault_at(n, f"there is no auth method `{key}`; there are {', '.join(connector.auth)}")
+            fault(n, f"there is no auth method `{key}`; there are {', '.join(connector.auth)}")
     for key in connector.auth:
         if key not in told:
-            fault_at(1, f"the steps of the auth method `{key}` are missing; write `### {{{key}}}` below Steps")
+            fault(1, f"the steps of the auth method `{key}` are missing; write `### {{{key}}}` below Steps")
 
 
 def _without_code(lines: list[str]) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Ports, oidc_connector
 from tests.diagnosis import provider as providers
 from tests.diagnosis.provider import Provider
 from tests.hub import Hub, Project
@@ -83,17 +84,18 @@ def authority() -> Authority:
 
 @pytest.fixture(scope="session")
 def doctor_hub(
-    doctor_ports: tuple[int, ...], authority: Authority, tmp_path_factory: pytest.TempPathFactory
+    doctor_ports: tuple[int, ...], ports: Ports, authority: Authority, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Hub]:
     folder = tmp_path_factory.mktemp("doctor")
-    (folder / "doctor.yaml").write_text(CONNECTOR.format(url=f"http://127.0.0.1:{doctor_ports[0]}"))
-    (folder / "blocked.yaml").write_text(BLOCKED)
     (folder / "ca.pem").write_bytes(authority.pem)
     connectors = folder / "connectors"
     connectors.mkdir()
-    for name in ("doctor.yaml", "blocked.yaml"):
-        (folder / name).rename(connectors / name)
-    allow = [f"{host}:{port}" for host in ("127.0.0.1", "localhost") for port in doctor_ports]
+    (connectors / "doctor.yaml").write_text(CONNECTOR.format(url=f"http://127.0.0.1:{doctor_ports[0]}"))
+    (connectors / "blocked.yaml").write_text(BLOCKED)
+    oidc = oidc_connector(f"http://127.0.0.1:{ports.oidc}")
+    (connectors / "oidc-provider.yaml").write_text(oidc)
+    (connectors / "oidc-other.yaml").write_text(oidc.replace("connector: oidc-provider", "connector: oidc-other"))
+    allow = [f"{host}:{port}" for host in ("127.0.0.1", "localhost") for port in (*doctor_ports, ports.oidc)]
     with Hub(
         folder,
         free_port(),
