@@ -111,10 +111,10 @@ def _callback_url(flight: Flight) -> Check:
 
 def _setup(opened: OpenConfig) -> Check:
     examples = diagnosing.examples_of(opened.method)
-    if names := stray_spaces(opened.setup):
-        return failed("setup", "stray_spaces", f"setup.{', setup.'.join(names)}")
     if names := placeholders(opened.setup, examples):
         return failed("setup", "placeholder_value", f"setup.{', setup.'.join(names)}")
+    if names := stray_spaces(opened.setup):
+        return failed("setup", "stray_spaces", f"setup.{', setup.'.join(names)}")
     missing = [f.key for f in opened.method.app_fields if f.required and not opened.setup.get(f.key)]
     if missing:
         return failed("setup", "setup_incomplete", f"setup.{', setup.'.join(missing)}")

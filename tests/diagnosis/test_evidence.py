@@ -75,9 +75,7 @@ def test_an_operator_finds_the_exchange_of_a_failed_form(doctor: Project, doctor
     (step,) = log["step_requests"]
     told = step["exchange"]
     assert (told["method"], told["url"], told["status"]) == ("GET", f"{upstream.url}/me", 403)
-    assert (
-        told["headers"]["x-request-id"] == "up-1" and told["request_headers"][0] == "authorization: Bearer [redacted]"
-    )
+    assert told["headers"]["x-request-id"] == "up-1" and "authorization: Bearer [redacted]" in told["request_headers"]
     assert "canary" not in json.dumps(log)
     refused(doctor_hub.new_project().http.get(f"/requests/logs/{body['requestId']}"), 404)
     listed = ok(doctor.http.get("/requests/platform-logs", params={"success": "false"}))["data"]
@@ -94,7 +92,7 @@ def test_an_operator_finds_the_exchange_of_a_failed_sign_in(doctor: Project, ups
     log = ok(doctor.http.get(f"/requests/logs/{reference}"))["data"]
     assert log["error_code"] == "client_rejected" and log["path"] == "/connect/oauth2/doctor/callback"
     told = log["step_requests"][0]["exchange"]
-    assert told["request_headers"][1:2] == ["authorization: Basic [redacted]"] and "invalid_client" in told["body"]
+    assert "authorization: Basic [redacted]" in told["request_headers"] and "invalid_client" in told["body"]
     assert "canary" not in json.dumps(log)
 
 
