@@ -146,7 +146,7 @@ def hardware() -> list[str]:
 
 def versions() -> list[str]:
     """Name what took part."""
-    packages = ", ".join(f"{p} {version(p)}" for p in ("mooring", "granian", "pyreqwest", "uvloop"))
+    packages = ", ".join(f"{p} {version(p)}" for p in ("mooring", "uvicorn", "httptools", "uvloop"))
     python = f"Python {platform.python_version()}, {packages}"
     servers = [_first_line("nginx", "-v").removeprefix("nginx version: "), _first_line("wrk", "-v")[:20].strip()]
     return [python, f"SQLite {sqlite3.sqlite_version}, {', '.join(servers)}"]

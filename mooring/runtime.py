@@ -11,7 +11,8 @@ from mooring import __version__
 from mooring.accounts.context import Context
 from mooring.accounts.refresh import Refresher
 from mooring.accounts.serving import ServingAccounts
-from mooring.connectors.registry import load_registry
+from mooring.connectors.loader import ConnectorFileError
+from mooring.connectors.registry import Registry, load_registry
 from mooring.courier.client import CourierClient
 from mooring.courier.wire import socket_path
 from mooring.errors import ConfigurationError
@@ -65,7 +66,7 @@ async def open_context(settings: Settings, *, public_url: str, supervised: bool 
     `supervised` means that a courier runs beside this process, for the token requests of refreshes.
     """
     forbid_core_dumps()
-    registry = load_registry(settings.connectors_dir)
+    registry = _registry(settings)
     guard = EgressGuard(parse_allow(settings.egress_allow))
     db = await prepare(settings)
     try:
@@ -99,6 +100,16 @@ async def open_context(settings: Settings, *, public_url: str, supervised: bool 
     context.logs.start()
     authenticate.start()
     return context
+
+
+def _registry(settings: Settings) -> Registry:
+    try:
+        return load_registry(settings.connectors_dir)
+    except ConnectorFileError as e:
+        more = f" (and {len(e.problems) - 1} more)" if len(e.problems) > 1 else ""
+        raise ConfigurationError(
+            f"MOORING_CONNECTORS_DIR: {e.problems[0]}{more}; `mooring connectors check` shows every fault"
+        ) from None
 
 
 async def _open_vault(settings: Settings, db: Database) -> Vault:

@@ -136,9 +136,9 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     python = [sys.executable, "-m"]
     if given.port is None:
-        command, address = [*python, "mooring", "worker"], None
+        command, address = [*python, "mooring.child", "work"], None
     else:
-        command = [*python, "mooring", "serve", "--host", given.host, "--port", str(given.port)]
+        command = [*python, "mooring.child", "serve", given.host, str(given.port)]
         shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(given.host, given.host)  # noqa: S104 - translated, not bound
         address = (shown, given.port)
     mains = [Child("main", command) for _ in range(given.workers)]

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.browser.chromium import browser, tab  # noqa: F401 - fixtures become known by their names here
 from tests.hub import Hub, Project, close_clients
 from tests.sandbox.harness import Sandbox, start_sandbox, stop_sandbox
 from tests.servers.fixtures import (  # noqa: F401 - fixtures become known by their names here

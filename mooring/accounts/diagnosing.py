@@ -10,7 +10,8 @@ from mooring.connectors.meanings import declared_cause
 from mooring.diagnosis import report
 from mooring.diagnosis.evidence import Diagnosis, Evidence, Phase
 from mooring.diagnosis.rules import diagnose
-from mooring.kit.http import BufferedResponse, HttpFailure, OutboundRequest
+from mooring.kit.http import BufferedResponse, Headers, HttpFailure, OutboundRequest
+from mooring.kit.http_wire import headers_as_text
 from mooring.protocol import exchange as exchanges
 from mooring.protocol.exchange import Exchange
 from mooring.protocol.oauth2 import TokenNonsense, TokenRefused, parse_retry_after
@@ -23,7 +24,7 @@ def seen(request: OutboundRequest, response: BufferedResponse, secrets: Iterable
     return exchanges.answered(
         request.method,
         request.url,
-        sent=request.headers,
+        sent=_sent(request),
         status=response.status,
         headers=response.headers,
         body=response.body,
@@ -34,9 +35,11 @@ def seen(request: OutboundRequest, response: BufferedResponse, secrets: Iterable
 
 def unseen(request: OutboundRequest, failure: HttpFailure, secrets: Iterable[str]) -> Exchange:
     """Record a request that got no answer."""
-    return exchanges.unanswered(
-        request.method, request.url, sent=request.headers, failure=str(failure), secrets=secrets
-    )
+    return exchanges.unanswered(request.method, request.url, sent=_sent(request), failure=str(failure), secrets=secrets)
+
+
+def _sent(request: OutboundRequest) -> Headers:
+    return [*request.headers, *headers_as_text(request.raw_headers)]
 
 
 def of_failure(failure: HttpFailure, phase: Phase, exchange: Exchange | None, typed: Mapping[str, str]) -> Diagnosis:

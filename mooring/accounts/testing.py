@@ -16,7 +16,7 @@ from mooring.connectors.definition import AuthMethod, Connector
 from mooring.diagnosis.evidence import diagnosis
 from mooring.diagnosis.typed import stray_spaces
 from mooring.kit.http import BufferedResponse, HttpClient, HttpFailure, OutboundRequest
-from mooring.protocol.headers import outbound
+from mooring.protocol.headers import outbound, raw
 from mooring.protocol.oauth2 import dig
 from mooring.protocol.redact import clean_line
 from mooring.protocol.urls import join_path
@@ -61,14 +61,15 @@ async def test_credential(
     else:
         target = join_path(injection.base_url, path, full_query)
     sent = list(default_headers(connector, scope)) + list(headers.items())
-    raw: bytes | None = None
+    payload: bytes | None = None
     if body is not None:
-        raw = body.encode() if isinstance(body, str) else orjson.dumps(body)
+        payload = body.encode() if isinstance(body, str) else orjson.dumps(body)
         if not any(k.lower() == "content-type" for k, _ in sent):
             sent.append(("content-type", "application/json"))
     if not any(k.lower() == "accept" for k, _ in sent):
         sent.append(("accept", "application/json"))
-    request = OutboundRequest(method.test.request.method, target, outbound(sent, injection.headers), raw)
+    outgoing = outbound(raw(sent), injection.headers)
+    request = OutboundRequest(method.test.request.method, target, raw_headers=outgoing, body=payload)
     hidden = (*secrets, *(value for name, value in injection.query))
     try:
         response = await http.send(request, deadline=TEST_DEADLINE, max_bytes=4 << 20)

@@ -65,7 +65,7 @@ def log_failure(
         project_id=session.project_id,
         method=method,
         path=path,
-        started_at=clock.now(),
+        started_at=clock.timestamp(),
         source_type="HUB",
         account_id=session.account_id,
         origin_owner_id=session.origin_owner_id,

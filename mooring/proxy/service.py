@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterable, Sequence
+from collections.abc import AsyncIterable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import quote, unquote_plus
@@ -18,7 +18,7 @@ from mooring.identity.service import ProjectId
 from mooring.kit import clock
 from mooring.kit.http import HttpFailure, OutboundRequest, StreamedResponse
 from mooring.logs.writer import Entry
-from mooring.protocol.headers import outbound
+from mooring.protocol.headers import Header, outbound, raw
 from mooring.protocol.redact import SecretScanner, redact_url
 from mooring.protocol.urls import join_path, origin_of
 
@@ -35,17 +35,19 @@ SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What the caller wants: method, raw path under the base URL, raw query, headers, body.
+    """What the caller wants: method, raw path under the base URL, raw query, headers (lower-case names), body.
 
-    A body that is `bytes` can be sent again after a 401; a stream can't. `url` replaces the base URL, within its origin.
+    A body that is `bytes` can be sent again after a 401; a stream can't, and `length` is what was announced of it. `url`
+    replaces the base URL, within its origin.
     """
 
     method: str
     path: str
     query: str
-    headers: Sequence[tuple[str, str]]
+    headers: Sequence[Header]
     body: bytes | AsyncIterable[bytes] | None = field(default=None, repr=False)
     url: str | None = None
+    length: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +87,14 @@ async def call(context: Context, project: ProjectId, account_id: str, ask: Call,
     Raises NotFound, AccountInactive, AccountExpiredCredentials before anything is sent; BadRequest for a path that leaves
     the base URL; ProviderError, EgressBlocked and RequestTooSlow when the provider can't be reached.
     """
-    if ask.method.upper() in FORBIDDEN_METHODS:
+    if ask.method in FORBIDDEN_METHODS:
         raise errors.MethodNotAllowed(f"{ask.method} is not passed on", headers={"allow": ALLOW})
     serving = await context.accounts.get(project, account_id)
     entry.account_id, entry.provider = serving.id, serving.connector.key
     entry.origin_owner_id = serving.origin_owner_id
     serving.require_serving()
-    serving = await context.refresher.fresh(serving)
+    if clock.timestamp() >= serving.good_until:
+        serving = await context.refresher.fresh(serving)
     answer = await _send(context, serving, ask, entry)
     if answer.response.status != 401 or serving.method.oauth2 is None:
         return answer
@@ -141,16 +144,17 @@ async def _send(context: Context, serving: Serving, ask: Call, entry: Entry) -> 
     injection = inject(serving.method, scope)
     url = target_url(injection, ask)
     entry.url = redact_url(url)
-    headers = outbound(_with_defaults(serving, scope, ask.headers), injection.headers)
-    if ask.body is not None and not isinstance(ask.body, bytes):
+    given = ask.headers if not serving.connector.headers else _with_defaults(serving, scope, ask.headers)
+    headers = outbound(given, injection.headers)
+    if ask.length is not None and ask.body is not None and not isinstance(ask.body, bytes):
         # A stream keeps its announced length: many providers answer 411 to a chunked upload.
-        headers += [(name, value) for name, value in ask.headers if name == "content-length"]
+        headers.append((b"content-length", b"%d" % ask.length))
     started = time.perf_counter()
     step = {"method": ask.method, "url": entry.url}
     entry.steps.append(step)
     try:
         response = await context.http.stream(
-            OutboundRequest(ask.method, url, headers, ask.body), first_byte=FIRST_BYTE_SECONDS, idle=IDLE_SECONDS
+            OutboundRequest(ask.method, url, (), ask.body, headers), first_byte=FIRST_BYTE_SECONDS, idle=IDLE_SECONDS
         )
     except HttpFailure as e:
         step["error"] = e.kind
@@ -166,15 +170,12 @@ async def _send(context: Context, serving: Serving, ask: Call, entry: Entry) -> 
     return Answer(response, scanner, entry.url, serving.connector.title)
 
 
-def _with_defaults(
-    serving: Serving, scope: dict[str, object], headers: Sequence[tuple[str, str]]
-) -> list[tuple[str, str]]:
-    defaults = default_headers(serving.connector, scope) if serving.connector.headers else []
-    if not defaults:
-        return list(headers)
-    given = {name.lower() for name, value in headers if (name.lower(), value) != ("accept", "*/*")}
-    kept = [(n, v) for n, v in headers if n.lower() in given]
-    return kept + [(name, value) for name, value in defaults if name.lower() not in given]
+def _with_defaults(serving: Serving, scope: dict[str, object], headers: Iterable[Header]) -> Sequence[Header]:
+    kept = [item for item in headers if item != (b"accept", b"*/*")]
+    given = {name for name, _ in kept}
+    defaults = raw(default_headers(serving.connector, scope))
+    accept = [] if any(name == b"accept" for name, _ in defaults) else [h for h in headers if h == (b"accept", b"*/*")]
+    return [*kept, *accept, *(item for item in defaults if item[0] not in given)]
 
 
 def target_url(injection: Injection, ask: Call) -> str:
