@@ -16,11 +16,11 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 
 from mooring.diagnosis.table import CAUSES
+from tests.diagnosis.authority import Authority
 from tests.diagnosis.cases import CALLBACKS, CREDENTIAL_TESTS, REFRESHES, TOKEN_ANSWERS, causes_of_tables
 from tests.diagnosis.provider import GOOD_TOKEN, Answer, Provider, speaking
 from tests.flows.linking import age_flow, end_token
 from tests.hub import Project, Session, ok, refused
-from tests.kit.test_http import Authority
 from tests.rows import query
 
 CLIENT = {"client_id": "doctor-app", "client_secret": "canary-client-secret-1"}
