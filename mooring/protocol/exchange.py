@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import orjson
 
@@ -177,8 +176,3 @@ def _mask_named(found: re.Match[str]) -> str:
     if name.lower() == "code" and _is_word(value):
         return found[0]
     return f"{found[1]}{name}{found[1]}{found[3]}{REDACTED}"
-
-
-def host_of(url: str) -> str:
-    """The host and port of a URL, for messages."""
-    return urlsplit(url).netloc.rpartition("@")[2]

@@ -283,6 +283,8 @@ def test_a_refresh_that_fails(doctor: Project, config: dict[str, Any], upstream:
     told = seen["status_reasons"][-1]
     assert (seen["status"], told["code"]) == (status, cause)
     assert told["what_to_do"] == CAUSES[cause].what_to_do and told["for_operator"] == CAUSES[cause].for_operator
+    (listed,) = ok(doctor.http.get("/accounts", params={"account_ids": account}))
+    assert listed["status_reasons"][-1]["code"] == cause and listed["status_reasons"][-1]["evidence"] is None
     assert told["evidence"]["method"] == "POST" and told["evidence"]["url"].endswith("/token")
     assert not any(canary in json.dumps(told) for canary in CANARIES), told
 
