@@ -83,16 +83,21 @@ class AccountPatch(Body):
 
 
 def render(
-    context: Context, account: Account, config: AuthConfig | None, masked: dict[str, str] | None = None
+    context: Context,
+    account: Account,
+    config: AuthConfig | None,
+    masked: dict[str, str] | None = None,
+    *,
+    evidence: bool = True,
 ) -> LinkedAccount:
-    """The API shape of an account."""
+    """The API shape of an account. Lists leave the evidence of its reasons out: it may be long."""
     connector = context.registry.get(account.connector_key)
     return LinkedAccount(
         id=account.id,
         provider=account.connector_key,
         provider_name=connector.title if connector else None,
         status=lifecycle.effective(account.status, config_active=config is None or config.active),
-        status_reasons=[_reason(r) for r in account.status_reasons],
+        status_reasons=[_reason(r if evidence else service.told(r)) for r in account.status_reasons],
         origin_owner_id=account.origin_owner_id,
         origin_owner_name=account.origin_owner_name,
         origin_username=account.origin_username,
@@ -178,7 +183,7 @@ async def list_accounts(
             offset=(int(page) - 1) * int(page_size),
             limit=int(page_size),
         )
-    return [render(context, account, config) for account, config in rows]
+    return [render(context, account, config, evidence=False) for account, config in rows]
 
 
 @router.get("/{id}")

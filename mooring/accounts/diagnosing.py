@@ -102,7 +102,6 @@ def of_token_error(
             nonsense=None if isinstance(fault, TokenRefused) else fault.kind,
             typed=typed or {},
             examples=examples_of(method) if method else {},
-            client_auth=method.oauth2.client_auth if method and method.oauth2 else None,
             uncertain=uncertain,
             declared=declared_cause(connector, fault.status, headers, text.encode()) if not uncertain else None,
             retry_after=None if refused else fault.retry_after,  # type: ignore[union-attr]

@@ -319,7 +319,7 @@ async def announce(tx: AsyncSession, account: Account, event: str) -> None:
         origin_username=account.origin_username,
         setup_information=account.setup,
         status=account.status,
-        status_reasons=[_told(reason) for reason in account.status_reasons],
+        status_reasons=[told(reason) for reason in account.status_reasons],
     )
     await webhooks.emit(
         tx, project_id=account.project_id, event=event, record_id=account.id, account_id=account.id, payload=payload
@@ -334,10 +334,10 @@ def _add_reason(
         reason["evidence"] = dict(evidence)
     kept = [*account.status_reasons, reason][-REASONS_KEPT:]
     older = len(kept) - EVIDENCE_KEPT
-    account.status_reasons = [_told(r) if i < older else r for i, r in enumerate(kept)]
+    account.status_reasons = [told(r) if i < older else r for i, r in enumerate(kept)]
 
 
-def _told(reason: Mapping[str, Any]) -> dict[str, Any]:
+def told(reason: Mapping[str, Any]) -> dict[str, Any]:
     """A reason without its evidence, which is for operators and for a while."""
     return {name: value for name, value in reason.items() if name != "evidence"}
 

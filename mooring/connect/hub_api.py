@@ -284,7 +284,7 @@ async def hub_attempt(request: Request, session: Session, id: str) -> dict[str, 
         if failed
         else None,
         # Beside the contract's keys: plain words for our own Hub, also for an attempt that was left alone.
-        "diagnosis": describe(cause) if cause else None,
+        **({"diagnosis": describe(cause)} if cause else {}),
     }
 
 

@@ -33,7 +33,6 @@ class Evidence:
     failure_text: str = ""
     typed: Mapping[str, str] = field(default_factory=dict, repr=False)
     examples: Mapping[str, str] = field(default_factory=dict)  # placeholders of the fields
-    client_auth: str | None = None
     uncertain: bool = False  # an earlier request with the same token may have been carried out
     declared: str | None = None  # the cause that the connector's own `errors` give
     retry_after: float | None = None

@@ -12,7 +12,7 @@ def refusal(title: str, found: Diagnosis) -> errors.CredentialRejected:
     extra: dict[str, object] = {"cause": found.code, "diagnosis": found.for_client()}
     status = found.exchange.status if found.exchange is not None else None
     if found.detail or status:
-        detail = clean_line(found.detail, 300) if found.detail else None
+        detail = clean_line(found.detail, 300) if found.detail else f"status {status} without a readable word"
         extra["provider_response"] = {"status": status, "message": detail}
     return errors.CredentialRejected(
         f"{title}: {found.cause.for_user}", hint=found.what_to_do, extra=extra, evidence=found.evidence()

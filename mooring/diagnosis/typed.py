@@ -8,6 +8,7 @@ from typing import Final
 
 _SUSPICIOUS = re.compile(r"[\s\u00a0\u200b-\u200f\u2028-\u202f\u2060\ufeff]")
 _SENTENCES: Final = frozenset({"username", "password", "name"})  # may hold spaces rightly
+_LONGEST: Final = 200  # characters; no example is longer
 _EXAMPLE = re.compile(
     r"<[^<>]{1,60}>|\{\{?[^{}]{1,60}\}\}?|\$\{?[A-Z_]{3,60}\}?|[x*•.]{4,}|(?:.*[^.])?\.\.\.|.*…"
     r"|(?:(?:your|my|the|insert|enter|paste|put)[-_ ]?)+(?:[a-z]+[-_ ])*(?:api[-_ ]?)?"
@@ -32,7 +33,9 @@ def placeholders(typed: Mapping[str, str], examples: Mapping[str, str]) -> list[
     return [
         key
         for key, value in typed.items()
-        if key not in _SENTENCES and (_same(value, examples.get(key)) or _EXAMPLE.fullmatch(value.strip()))
+        if key not in _SENTENCES
+        and len(value) <= _LONGEST
+        and (_same(value, examples.get(key)) or _EXAMPLE.fullmatch(value.strip()))
     ]
 
 

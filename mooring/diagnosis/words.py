@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-_READ: Final = 20_000  # characters; a refusal is short, a page says it early
+_READ: Final = 8_000  # characters; a refusal is short, a page says it early
 Rules = tuple[tuple[str, re.Pattern[str]], ...]
 
 

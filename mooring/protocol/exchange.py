@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import orjson
 
@@ -14,7 +13,7 @@ from mooring.protocol.redact import REDACTED, clean_line, is_sensitive, redact_j
 
 BODY_SHOWN: Final = 2048  # bytes at most
 _BODY_READ: Final = 64 * 1024  # redacted as a whole before it is cut, so that no half of a secret stays
-_MARKUP = re.compile(r"<(script|style)\b.*?(</\1\s*>|$)|<!--.*?(-->|$)|<[^>]*>", re.DOTALL | re.IGNORECASE)
+_MARKUP = re.compile(r"<(script|style)\b.*?(</\1\s*>|$)|<!--.*?(-->|$)|<[^<>]*>", re.DOTALL | re.IGNORECASE)
 _SHOWN_HEADERS: Final = frozenset(
     {
         "allow", "cf-ray", "content-length", "content-type", "date", "location", "retry-after", "server", "via",
@@ -23,13 +22,11 @@ _SHOWN_HEADERS: Final = frozenset(
     }
 )  # fmt: skip
 # What may be a secret that nobody knows yet, such as a token in an answer that could not be read.
-_NAMED = re.compile(r"""(["']?)([A-Za-z0-9_.-]{1,60})\1(\s*[=:]\s*["']?)([^"'&\s,;}<]+)""")
+_NAMED = re.compile(r"""(?<![A-Za-z0-9_.-])(["']?)([A-Za-z0-9_.-]{1,200})\1(\s*[=:]\s*["']?)([^"'&\s,;}<]+)""")
 _SCHEME = re.compile(
     r"\b(Bearer|Basic|Token|Digest)(\s+)(?!realm\b|error\b|charset\b)[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE
 )
-_OPAQUE = re.compile(
-    r"(?=[A-Za-z0-9._~+/-]*\d)(?=[A-Za-z0-9._~+/-]*[A-Za-z])(?<![\w/.-])[A-Za-z0-9_~+-]{32,}(?:\.[A-Za-z0-9_-]+)*={0,2}"
-)
+_OPAQUE = re.compile(r"(?<![\w/.~+-])[A-Za-z0-9_~+-]{32,}(?:\.[A-Za-z0-9_-]+)*={0,2}")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 # Harmless in what a server says, although the words look like those of a secret.
 _HARMLESS: Final = frozenset({"token_type", "error", "realm", "www-authenticate", "token_endpoint_auth_method"})
@@ -132,19 +129,21 @@ def cut(text: str, limit: int) -> str:
     return text if len(raw) <= limit else raw[: limit - 3].decode("utf-8", "ignore") + "…"
 
 
-def _shown_json(value: Any) -> Any:
+def _shown_json(value: Any, depth: int = 24) -> Any:
     """The JSON value with everything under sensitive names masked, but for the words of an error."""
+    if depth == 0 and isinstance(value, dict | list):
+        return REDACTED
     if isinstance(value, dict):
         return {
             name: inner
             if isinstance(inner, str | int) and (name in _HARMLESS or (name == "code" and _is_word(inner)))
             else redact_json({name: inner})[name]
             if is_sensitive(str(name)) and name not in _HARMLESS
-            else _shown_json(inner)
+            else _shown_json(inner, depth - 1)
             for name, inner in value.items()
         }
     if isinstance(value, list):
-        return [_shown_json(inner) for inner in value[:50]]
+        return [_shown_json(inner, depth - 1) for inner in value[:50]]
     return value
 
 
@@ -159,7 +158,15 @@ def _mask(text: str, secrets: Iterable[str]) -> str:
     text = redact_text(text, secrets)
     text = _SCHEME.sub(lambda m: f"{m[1]}{m[2]}{REDACTED}", text)
     text = _NAMED.sub(_mask_named, text)
-    return _OPAQUE.sub(lambda m: m[0] if _UUID.fullmatch(m[0]) else REDACTED, text)
+    return _OPAQUE.sub(_mask_opaque, text)
+
+
+def _mask_opaque(found: re.Match[str]) -> str:
+    """Mask a long run of letters and digits; a word of letters alone and a UUID tell nothing that is secret."""
+    text = found[0]
+    if not any(c.isdigit() for c in text) or not any(c.isalpha() for c in text) or _UUID.fullmatch(text):
+        return text
+    return REDACTED
 
 
 def _mask_named(found: re.Match[str]) -> str:
@@ -169,8 +176,3 @@ def _mask_named(found: re.Match[str]) -> str:
     if name.lower() == "code" and _is_word(value):
         return found[0]
     return f"{found[1]}{name}{found[1]}{found[3]}{REDACTED}"
-
-
-def host_of(url: str) -> str:
-    """The host and port of a URL, for messages."""
-    return urlsplit(url).netloc.rpartition("@")[2]

@@ -9,9 +9,9 @@ import pytest
 
 from tests.conftest import Ports, oidc_connector
 from tests.diagnosis import provider as providers
+from tests.diagnosis.authority import Authority
 from tests.diagnosis.provider import Provider
 from tests.hub import Hub, Project
-from tests.kit.test_http import Authority
 from tests.servers.ports import free_port
 
 CONNECTOR = """\

@@ -16,11 +16,11 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 
 from mooring.diagnosis.table import CAUSES
+from tests.diagnosis.authority import Authority
 from tests.diagnosis.cases import CALLBACKS, CREDENTIAL_TESTS, REFRESHES, TOKEN_ANSWERS, causes_of_tables
 from tests.diagnosis.provider import GOOD_TOKEN, Answer, Provider, speaking
 from tests.flows.linking import age_flow, end_token
 from tests.hub import Project, Session, ok, refused
-from tests.kit.test_http import Authority
 from tests.rows import query
 
 CLIENT = {"client_id": "doctor-app", "client_secret": "canary-client-secret-1"}
@@ -283,6 +283,8 @@ def test_a_refresh_that_fails(doctor: Project, config: dict[str, Any], upstream:
     told = seen["status_reasons"][-1]
     assert (seen["status"], told["code"]) == (status, cause)
     assert told["what_to_do"] == CAUSES[cause].what_to_do and told["for_operator"] == CAUSES[cause].for_operator
+    (listed,) = ok(doctor.http.get("/accounts", params={"account_ids": account}))
+    assert listed["status_reasons"][-1]["code"] == cause and listed["status_reasons"][-1]["evidence"] is None
     assert told["evidence"]["method"] == "POST" and told["evidence"]["url"].endswith("/token")
     assert not any(canary in json.dumps(told) for canary in CANARIES), told
 

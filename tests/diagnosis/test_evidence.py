@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
 
+from mooring.diagnosis.evidence import Evidence
+from mooring.diagnosis.rules import diagnose
+from mooring.diagnosis.table import CAUSES
 from mooring.protocol import exchange as exchanges
 from tests.diagnosis.provider import Answer, Provider
 from tests.diagnosis.test_causes import begin, come_back, doctor_config
@@ -35,6 +39,31 @@ def test_nothing_secret_is_left_of_a_body(name: str) -> None:
     shown = exchanges.excerpt(body, [SECRET])
     assert kept in shown and "canary" not in shown and "<" not in shown, shown
     assert len(shown.encode()) <= exchanges.BODY_SHOWN
+
+
+HOSTILE = {
+    "open brackets": b"<" * (1 << 20),
+    "one long word": b"a" * (1 << 20),
+    "digits and letters": b"a1" * (1 << 19),
+    "spaces": b"Bearer" + b" " * (1 << 20),
+    "open scripts": b"<html>" + b"<script " * (1 << 17),
+    "comments": b"<html>" + b"<!-- " * (1 << 17),
+    "names": b"key key key " * (1 << 16),
+    "equals": b"a=" * (1 << 19),
+    "addresses": b"ip address " * (1 << 16),
+    "accounts": b"account your user only must " * (1 << 15),
+    "deep lists": b"[" * 900 + b"]" * 900,
+    "deep objects": b'{"a":' * 900 + b"1" + b"}" * 900,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_body_costs_little_time(name: str) -> None:
+    begun = time.process_time()
+    shown = exchanges.excerpt(HOSTILE[name], [SECRET], "text/html")
+    found = diagnose(Evidence("credential_test", status=401, text=HOSTILE[name][:65536].decode()))
+    assert time.process_time() - begun < 2  # a tenth of it on an idle machine
+    assert len(shown.encode()) <= exchanges.BODY_SHOWN and found.code in CAUSES
 
 
 def test_words_of_errors_are_kept() -> None:
