@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -21,9 +22,17 @@ BODY_BYTES = 570
 
 
 def _body() -> str:
-    head = '{"employees":[{"id":1,"name":"Ada","padding":"'
-    tail = '"}],"total":1}'
-    return head + "x" * (BODY_BYTES - len(head) - len(tail)) + tail
+    """A record as an HRIS gives it. Filler of one letter would be the worst case of searching for an echoed secret."""
+    head = (
+        '{"employees":[{"id":"4711","first_name":"Ada","last_name":"Lovelace","work_email":"ada@example.com",'
+        '"job_title":"Principal Engineer","department":{"id":"17","name":"Research"},"start_date":"2019-03-04",'
+        '"location":"London","manager_id":"12","employment_status":"active","compensation_band":"E7","notes":"'
+    )
+    tail = '"}],"next":null,"total":1}'
+    words = (
+        "prefers mail over calls; on parental leave until autumn, then part time for a year; speaks three languages "
+    )
+    return head + (words * 9)[: BODY_BYTES - len(head) - len(tail)] + tail
 
 
 BODY = _body()
@@ -47,6 +56,15 @@ http {{
 {http}
 }}
 """
+
+
+@dataclass(frozen=True)
+class Memory:
+    """MB: of the web process alone, of all processes with shared pages counted in each (RSS), and counted once (PSS)."""
+
+    web: float = 0.0
+    rss: float = 0.0
+    pss: float = 0.0
 
 
 class _Nginx(Server):
@@ -169,9 +187,10 @@ class Hub(Server):
                 time.sleep(0.005)
         return False
 
-    def rss(self) -> float:
-        """Return the resident memory of all processes of this hub, in MB."""
-        return float(sum(p.memory_info().rss for p in _tree(self))) / 1e6
+    def memory(self) -> Memory:
+        """Return the memory of all processes of this hub, in MB."""
+        found = [(p.memory_info().rss / 1e6, p.memory_full_info().pss / 1e6) for p in _tree(self)]
+        return Memory(max(rss for rss, _ in found), sum(rss for rss, _ in found), sum(pss for _, pss in found))
 
     def link(self) -> str:
         """Link an account by API key, as an end user does; return its id."""

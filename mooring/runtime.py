@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 
 from sqlalchemy.exc import IntegrityError
 
 from mooring import __version__
+from mooring.accounts import health
 from mooring.accounts.context import Context
 from mooring.accounts.refresh import Refresher
 from mooring.accounts.serving import ServingAccounts
@@ -24,11 +26,13 @@ from mooring.kit.cache import ChangeFollower
 from mooring.kit.db import Database
 from mooring.kit.egress import EgressGuard, parse_allow
 from mooring.kit.http import HttpClient
+from mooring.kit.limits import Limits
 from mooring.kit.process import forbid_core_dumps
 from mooring.kit.vault import Vault
 from mooring.logs.writer import LogWriter
 from mooring.migrations import runner
 from mooring.settings import Settings
+from mooring.supervisor import WORKERS
 
 
 def load_vault(settings: Settings, *, may_create: bool) -> Vault:
@@ -95,6 +99,7 @@ async def open_context(settings: Settings, *, public_url: str, supervised: bool 
         refresher=Refresher(db, vault, registry, http, accounts, courier),
         courier=courier,
         logs=LogWriter(db),
+        limits=Limits(workers=int(os.environ.get(WORKERS, "1"))),
     )
     await follower.start()
     context.logs.start()
@@ -142,6 +147,7 @@ async def _bootstrap(settings: Settings, db: Database) -> None:
 async def close_context(context: Context) -> None:
     """Close everything; refreshes that run are finished first, queued log rows are written."""
     await context.refresher.drain()
+    await health.drain()
     await context.changes.stop()
     await context.authenticate.stop()
     await context.logs.stop()

@@ -65,6 +65,7 @@ class Serving:
     expires_at: datetime | None
     refresh_at: datetime | None
     retry_at: datetime | None
+    stored_at: datetime
     refreshable: bool
     sealed: bytes = field(repr=False)
     wrapped: WrappedKey = field(repr=False)
@@ -72,6 +73,7 @@ class Serving:
     config_wrapped: WrappedKey | None = field(repr=False)
     config_owner: Owner | None
     config_generation: int
+    limit_key: str  # whose budget at the provider its calls use: the account's, or the app's
     good_until: float  # UNIX time up to which the token needs no look; infinite without a renewal
     _key: _Key = field(default_factory=_Key, repr=False, compare=False)
     _config_key: _Key = field(default_factory=_Key, repr=False, compare=False)
@@ -175,6 +177,7 @@ async def load_serving(
         expires_at=credential.expires_at,
         refresh_at=credential.refresh_at,
         retry_at=credential.retry_at,
+        stored_at=credential.updated_at,
         refreshable=credential.refreshable,
         sealed=credential.sealed,
         wrapped=wrapped,
@@ -182,6 +185,7 @@ async def load_serving(
         config_wrapped=await sealing.find_key(tx, config_owner) if config_owner else None,
         config_owner=config_owner,
         config_generation=config.generation,
+        limit_key=config.id if connector.limits.get("per") == "app" else account.id,
         good_until=credential.refresh_at.timestamp() if credential.refresh_at is not None else math.inf,
     )
     return serving, config.id

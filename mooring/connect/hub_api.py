@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mooring import errors
 from mooring.accounts import credentials
 from mooring.accounts import service as accounts
-from mooring.accounts.models import Account
+from mooring.accounts.service import Linked
 from mooring.accounts.serving import NOT_FOUND
 from mooring.auth_configs import service as auth_configs
 from mooring.auth_configs.models import AuthConfig
@@ -167,11 +167,13 @@ def _support(connector: Connector, method: AuthMethod) -> str:
 
 
 @router.post("/accounts")
-async def hub_create_account(request: Request, session: Session, body: AccountSubmit) -> dict[str, str]:
-    """Link by a form: test the credentials at the provider, then save. 422 names the cause, nothing is half-written."""
+async def hub_create_account(request: Request, session: Session, body: AccountSubmit) -> dict[str, Any]:
+    """Link by a form: test the credentials at the provider, then save. 422 names the cause, nothing is half-written.
+
+    `warning` is there when the account was linked with the credential of another account at the provider.
+    """
     config = await _chosen(request, session, body, request.headers.get("x-hub-provider"))
-    account = await _link(request, session, config, body, account_id=session.account_id)
-    return {"id": account.id, "provider": account.connector_key}
+    return linking.shown(await _link(request, session, config, body, account_id=session.account_id))
 
 
 @router.get("/accounts/{id}")
@@ -198,7 +200,7 @@ async def hub_account(request: Request, session: Session, id: str) -> dict[str, 
 
 
 @router.patch("/accounts/{id}")
-async def hub_update_account(request: Request, session: Session, id: str, body: AccountSubmit) -> dict[str, str]:
+async def hub_update_account(request: Request, session: Session, id: str, body: AccountSubmit) -> dict[str, Any]:
     """Update the credentials of the account. A key that is left out keeps its value; the test runs again."""
     _own_account(session, id)
     context = request.app.state.context
@@ -207,13 +209,12 @@ async def hub_update_account(request: Request, session: Session, id: str, body: 
             _, config = await accounts.get(tx, ProjectId(session.project_id), id)
     else:
         config = await _chosen(request, session, body, None)
-    account = await _link(request, session, config, body, account_id=id)
-    return {"id": account.id, "provider": account.connector_key}
+    return linking.shown(await _link(request, session, config, body, account_id=id))
 
 
 async def _link(
     request: Request, session: ConnectSession, config: AuthConfig, body: AccountSubmit, *, account_id: str | None
-) -> Account:
+) -> Linked:
     """Link by the form; a refusal is logged for the operator, with the exchange, under this request's id."""
     context = request.app.state.context
     try:
@@ -266,26 +267,27 @@ async def hub_start_attempt(request: Request, session: Session, body: AttemptSta
 
 @router.get("/connection_attempts/{id}")
 async def hub_attempt(request: Request, session: Session, id: str) -> dict[str, Any]:
-    """How an attempt stands; the Hub polls it."""
+    """How an attempt stands; the Hub polls it. `warning` is there when an attempt that succeeded has one."""
     async with request.app.state.context.db.read() as tx:
         attempt = await service.get_attempt(tx, session.id, id)
     status = service.attempt_status(attempt)
-    failed = status == "error"
-    ended = {"error": attempt.error_code, "cancelled": "popup_closed", "expired": "attempt_expired"}.get(status)
-    cause = CAUSES.get(ended or "")
-    return {
+    said = {
+        "code": attempt.error_code,
+        "description": clean_line(attempt.error_description, 1000) if attempt.error_description else None,
+    }
+    out: dict[str, Any] = {
         "id": attempt.id,
         "status": status,
         "account": {"id": attempt.account_id} if attempt.account_id else None,
-        "error": {
-            "code": attempt.error_code,
-            "description": clean_line(attempt.error_description, 1000) if attempt.error_description else None,
-        }
-        if failed
-        else None,
-        # Beside the contract's keys: plain words for our own Hub, also for an attempt that was left alone.
-        **({"diagnosis": describe(cause)} if cause else {}),
+        "error": said if status == "error" else None,
     }
+    if status == "authenticated" and attempt.error_code:
+        out["warning"] = said
+    # Beside the contract's keys: plain words for our own Hub, also for an attempt that was left alone.
+    ended = {"error": attempt.error_code, "cancelled": "popup_closed", "expired": "attempt_expired"}.get(status)
+    if cause := CAUSES.get(ended or ""):
+        out["diagnosis"] = describe(cause)
+    return out
 
 
 @router.delete("/connection_attempts/{id}", status_code=204)

@@ -332,9 +332,17 @@ async def _complete(context: Context, transaction: OAuthTransaction, params: Map
     async with context.db.begin() as tx:
         live = await service.get_attempt(tx, session.id, transaction.attempt_id, lock=True)
         _require_pending(live)  # cancelled while the provider was asked: connect nothing
-        account = await linking.save(tx, context, session, new, account_id=session.account_id)
-        await service.finish_attempt(tx, live, "authenticated", account_id=account.id)
-        return account.id
+        linked = await linking.save(tx, context, session, new, account_id=session.account_id)
+        warning = linked.warning
+        await service.finish_attempt(
+            tx,
+            live,
+            "authenticated",
+            account_id=linked.account.id,
+            code=warning.code if warning else None,
+            description=warning.description if warning else None,
+        )
+        return linked.account.id
 
 
 def _require_pending(attempt: ConnectionAttempt) -> None:

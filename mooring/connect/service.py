@@ -213,8 +213,8 @@ async def _announce(tx: AsyncSession, attempt: ConnectionAttempt, session: Conne
         integration_id=session.integration_id,
         origin_owner_id=session.origin_owner_id,
         origin_owner_name=session.origin_owner_name,
-        error_code=attempt.error_code,
-        error_message=attempt.error_description,
+        error_code=None if attempt.status == "authenticated" else attempt.error_code,
+        error_message=None if attempt.status == "authenticated" else attempt.error_description,
     )
     await webhooks.emit(
         tx,

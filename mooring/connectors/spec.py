@@ -279,6 +279,13 @@ class AuthSpec(Spec):
         return "header" if kind == "headers" else kind  # type: ignore[return-value]
 
 
+class TimeoutsSpec(Spec):
+    """How long a call through the proxy may take: until the answer's first byte, and between two of its parts."""
+
+    first_byte: Annotated[Seconds, Field(ge=1, le=600)] = 60
+    idle: Annotated[Seconds, Field(ge=1, le=600)] = 30
+
+
 class ConnectorSpec(Spec):
     """A connector file."""
 
@@ -301,6 +308,7 @@ class ConnectorSpec(Spec):
     base_url: Text | None = None
     headers: dict[str, Text] = Field(default_factory=dict)
     limits: LimitsSpec | None = None
+    timeouts: TimeoutsSpec = TimeoutsSpec()
     page: PageSpec | None = None
     auth: dict[Name, AuthSpec] = Field(min_length=1)
     actions: dict[Name, ActionSpec] = Field(default_factory=dict)

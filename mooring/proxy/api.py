@@ -92,7 +92,10 @@ async def proxy(
         if not x_account_id:
             raise errors.BadRequest("the header x-account-id is missing", hint="Send the id of a linked account in it.")
         answer = await service.call(context, caller.project_id, x_account_id, _ask(method, body), entry)
-        out = await _envelope(answer)
+        try:
+            out = await _envelope(answer)
+        finally:
+            await answer.aclose()
         try:
             response = Json(out)
         except TypeError:
@@ -148,7 +151,6 @@ async def _envelope(answer: Answer) -> dict[str, Any]:
         async for chunk in answer.response.chunks():
             body += answer.scanner.mask(chunk) if answer.scanner else chunk
             if len(body) > MAX_ANSWER:
-                await answer.response.aclose()
                 raise errors.ProviderError(
                     f"the answer of {answer.connector_title} is larger than {MAX_ANSWER >> 20} MiB",
                     code="AnswerTooLargeError",

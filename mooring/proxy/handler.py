@@ -70,6 +70,7 @@ async def _serve(context: Context, exchange: Exchange, query: str, entry: Entry,
     authorization = account_id = ""
     length: int | None = None
     chunked = False
+    wait = service.QUEUE_SECONDS
     for name, value in exchange.headers:
         if name == b"authorization":
             authorization = value.decode("latin-1")
@@ -79,6 +80,8 @@ async def _serve(context: Context, exchange: Exchange, query: str, entry: Entry,
             length = int(value)  # llhttp let digits alone pass
         elif name == b"transfer-encoding":
             chunked = True
+        elif name == b"prefer":
+            wait = service.preferred_wait(value.decode("latin-1"))
     identity = context.authenticate.known(authorization) or await context.authenticate(authorization)
     entry.project_id, entry.source_id = identity.project_id, identity.key_id
     method = exchange.method
@@ -90,12 +93,12 @@ async def _serve(context: Context, exchange: Exchange, query: str, entry: Entry,
         body = exchange.chunks()
     elif length is not None:
         body = await exchange.read(BUFFER)
-    ask = Call(method, entry.path[len(PREFIX) :], query, exchange.headers, body, length=length)
+    ask = Call(method, entry.path[len(PREFIX) :], query, exchange.headers, body, length=length, wait=wait)
     answer = await service.call(context, identity.project_id, account_id, ask, entry)
     try:
         await _reply(exchange, answer, request_id)
     finally:
-        await answer.response.aclose()
+        await answer.aclose()
     return answer.response.status
 
 

@@ -353,7 +353,10 @@ def test_what_is_left_out_empty_or_masked_keeps_its_value(
         {"service_user_token": masked},
         {"service_user_token": ""},
     ):
-        assert ok(edit(session, account, config, **credentials)) == {"id": account, "provider": "sandbox"}
+        answer = ok(edit(session, account, config, **credentials))
+        warning = answer.pop("warning", None)
+        assert answer == {"id": account, "provider": "sandbox"}
+        assert (warning or {}).get("code") == ("identity_changed" if "service_user_id" in credentials else None)
     seen = project.account(account)
     assert seen["setup_information"] == {"service_user_id": "SERVICE-2002"}
     assert ok(project.proxy(account, path="/api/me"))["account_id"] == "acct_globex"

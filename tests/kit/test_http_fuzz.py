@@ -48,7 +48,18 @@ LINES = st.sampled_from(
         OK,
     ]
 )
-ANSWERS = st.lists(LINES | st.binary(max_size=12), max_size=12).map(b"".join) | st.binary(max_size=200)
+# Mostly well-formed, so that the rules of framing are reached.
+SHAPED = st.tuples(
+    st.sampled_from([b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"]),
+    st.sampled_from([b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 200 OK\r\n", b"HTTP/1.1 204 No Content\r\n"]),
+    st.sampled_from([b"", b"Content-Length: 5\r\n", b"Content-Length: 9\r\n", b"Transfer-Encoding: chunked\r\n"]),
+    st.sampled_from([b"", b"Connection: close\r\n", b"Connection: keep-alive\r\n"]),
+    st.just(b"\r\n"),
+    st.lists(st.sampled_from([b"hello", b"5\r\nhello\r\n", b"0\r\n\r\n", b"0\r\nT: x\r\n\r\n", OK]), max_size=3).map(
+        b"".join
+    ),
+).map(b"".join)
+ANSWERS = SHAPED | st.lists(LINES | st.binary(max_size=12), max_size=12).map(b"".join) | st.binary(max_size=200)
 
 
 async def try_one(http: HttpClient, port: int, method: str) -> None:
@@ -64,10 +75,13 @@ async def try_one(http: HttpClient, port: int, method: str) -> None:
 
 
 @pytest.mark.parametrize("factory", [uvloop.new_event_loop, asyncio.new_event_loop])
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(answer=ANSWERS, cuts=st.lists(st.integers(1, 200), max_size=4), method=st.sampled_from(["GET", "POST", "HEAD"]))
 def test_any_bytes_in_any_split(factory, answer: bytes, cuts: list[int], method: str) -> None:
     async def run() -> None:
+        faults: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: faults.append(context))
+
         async def odd(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readuntil(b"\r\n\r\n")
             start = 0
@@ -85,6 +99,7 @@ def test_any_bytes_in_any_split(factory, answer: bytes, cuts: list[int], method:
             assert len(http._pool.live) <= 1
         assert http._pool.live == set()
         assert http._pool.idle == 0
+        assert faults == []  # an exception in the protocol, which the loop turns into a closed connection
 
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(run())
