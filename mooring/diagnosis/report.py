@@ -13,7 +13,10 @@ def refusal(title: str, found: Diagnosis) -> errors.CredentialRejected:
     status = found.exchange.status if found.exchange is not None else None
     if found.detail or status:
         detail = clean_line(found.detail, 300) if found.detail else f"status {status} without a readable word"
-        extra["provider_response"] = {"status": status, "message": detail}
+        answered: dict[str, object] = {"status": status, "message": detail}
+        if found.retry_after is not None:
+            answered["retry_after"] = round(found.retry_after)
+        extra["provider_response"] = answered
     return errors.CredentialRejected(
         f"{title}: {found.cause.for_user}", hint=found.what_to_do, extra=extra, evidence=found.evidence()
     )
