@@ -37,6 +37,8 @@ def attempt_words(title: str, error: errors.MooringError, request_id: str | None
         text = f"{error.message} {error.error_hint}" if error.error_hint else error.message
     else:
         code, text = found.code, report.attempt_text(title, found)
+        if "diagnosis" not in error.extra:  # a refusal of our own, whose message says more than its cause does
+            text += f" ({error.message}.)"
     return code, f"{text[:900]} Reference: {request_id}." if request_id else text[:1000]
 
 
