@@ -94,12 +94,26 @@ class Upstream(_Nginx):
 
     name = "upstream"
 
+    def __init__(self, sizes: Mapping[str, int] | None = None) -> None:
+        super().__init__()
+        self._sizes = [size for size in (sizes or {}).values() if size]
+
+    def prepare(self) -> None:
+        """Write the configuration, and a file for each size of `/bytes/<size>`."""
+        super().prepare()
+        (self.folder / "bytes").mkdir(exist_ok=True)
+        for size in self._sizes:
+            (self.folder / "bytes" / str(size)).write_bytes(os.urandom(size))
+
     def http_block(self) -> str:
-        """Return one location that answers everything."""
+        """Return a location for everything, files of some sizes, and a place to send bodies to."""
         return f"""
+    client_max_body_size 0;
     server {{
         listen {HOST}:{self.port} backlog=1024;
         default_type application/json;
+        location /bytes/ {{ root {self.folder}; }}
+        location /up {{ root {self.folder}; dav_methods PUT; create_full_put_path on; }}
         location / {{ return 200 '{BODY}'; }}
     }}"""
 
@@ -122,9 +136,12 @@ class Reference(_Nginx):
         keepalive_requests 1000000000;
         keepalive_timeout 600s;
     }}
+    client_max_body_size 0;
     server {{
         listen {HOST}:{self.port} backlog=1024;
         location / {{
+            proxy_request_buffering off;
+            proxy_buffering off;
             proxy_pass http://provider;
             proxy_http_version 1.1;
             proxy_set_header Connection "";
@@ -139,8 +156,11 @@ class Hub(Server):
     name = "hub"
     stop_timeout = 20.0
 
-    def __init__(self, home: Path, tree: Path, *, allow: str, database_url: str | None = None) -> None:
+    def __init__(
+        self, home: Path, tree: Path, *, allow: str, database_url: str | None = None, workers: int = 1
+    ) -> None:
         super().__init__(free_port())
+        self._workers = workers
         self.home = home
         self.database_url = database_url
         self._tree = tree
@@ -151,7 +171,8 @@ class Hub(Server):
     def command(self) -> Sequence[str]:
         """Return the product's own command."""
         self._spawned = time.perf_counter()
-        return [sys.executable, "-m", "mooring", "serve", "--host", HOST, "--port", str(self.port)]
+        more = ["--workers", str(self._workers)] if self._workers != 1 else []
+        return [sys.executable, "-m", "mooring", "serve", "--host", HOST, "--port", str(self.port), *more]
 
     def environment(self) -> Mapping[str, str]:
         """Return the settings. PYTHONPATH decides which source tree runs."""

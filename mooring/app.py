@@ -23,7 +23,7 @@ from mooring.connectors import api as connectors_api
 from mooring.connectors import guide_pages
 from mooring.kit import clock, ids
 from mooring.kit.server import SAFE_HEADERS, Exchange, Receive, Scope, Send
-from mooring.kit.web import DEFAULT_POLICY, Json, install_error_handlers, limit_body, send_error, unexpected
+from mooring.kit.web import DEFAULT_POLICY, Json, fault, install_error_handlers, limit_body, send_error
 from mooring.logs import api as logs_api
 from mooring.logs.writer import Entry
 from mooring.proxy import api as proxy_api
@@ -174,7 +174,7 @@ class Edge:
             await send_error(reply, e, request_id)
         except Exception as e:
             if not scope.get("mooring.answered"):
-                error = unexpected(request_id, e)
+                error = fault(request_id, e)
                 if begun:
                     raise
                 await send_error(reply, error, request_id)

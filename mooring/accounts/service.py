@@ -15,6 +15,7 @@ from mooring import errors
 from mooring.accounts import credentials, lifecycle
 from mooring.accounts.credentials import Secrets, Times
 from mooring.accounts.forecast import Forecast, expected_failure
+from mooring.accounts.identity_change import IDENTITY_CHANGED, LinkWarning, identity_warning
 from mooring.accounts.models import Account, Credential
 from mooring.accounts.serving import NOT_FOUND
 from mooring.accounts.testing import Identity
@@ -30,7 +31,6 @@ from mooring.webhooks.events import account_payload
 
 REASONS_KEPT = 20
 EVIDENCE_KEPT = 3  # reasons, the newest, that keep the exchange beside them
-IDENTITY_CHANGED = "identity_changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +59,6 @@ class NewCredential:
     granted_scopes: Sequence[str] | None
     missing_scopes: Sequence[str]
     identity: Identity
-
-
-@dataclass(frozen=True, slots=True)
-class LinkWarning:
-    """Something about a link that is no error, but perhaps not meant: a stable code and a sentence."""
-
-    code: str
-    description: str
-
-    def show(self) -> dict[str, str]:
-        """The API shape."""
-        return {"code": self.code, "description": self.description}
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,19 +258,6 @@ async def link(
         shown = {"id": before.id, "label": before.label}
         await announce(tx, account, "account.identity_changed", previous_provider_account=shown)
     return Linked(account, warning)
-
-
-def identity_warning(before: Identity, after: Identity) -> LinkWarning | None:
-    """The warning that a credential belongs to another account at the provider than the one that it replaces."""
-    if not before.id or not after.id or before.id == after.id:
-        return None
-    was, now = before.label or before.id, after.label or after.id
-    if was == now:
-        was, now = before.id, after.id
-    return LinkWarning(
-        IDENTITY_CHANGED,
-        f"the new credential belongs to another account at the provider: {now}, before it was {was}",
-    )
 
 
 async def save_credential(tx: AsyncSession, vault: Vault, account: Account, new: NewCredential) -> None:

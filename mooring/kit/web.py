@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response
 
 from mooring import errors
+from mooring.kit.db import is_away
 from mooring.kit.server import SAFE_HEADERS, Receive, Send
 
 log = structlog.get_logger(__name__)
@@ -119,7 +120,7 @@ def install_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def _fault(request: Request, error: Exception) -> Response:
         request.scope["mooring.answered"] = True  # the framework raises the error again after this answer
-        return _render(request, unstorable(error) or unexpected(request.scope.get("mooring.request_id"), error))
+        return _render(request, unstorable(error) or fault(request.scope.get("mooring.request_id"), error))
 
 
 def _render(request: Request, error: errors.MooringError) -> Response:
@@ -137,6 +138,14 @@ def _faults(error: RequestValidationError) -> list[str]:
         message = str(fault["msg"]).removeprefix("Value error, ")
         out.append(f"{place}: {message}" if place else message)
     return out
+
+
+def fault(request_id: str | None, error: BaseException) -> errors.MooringError:
+    """The refusal for an exception that nobody expected: 503 when the database is away, else our own fault."""
+    if isinstance(error, Exception) and is_away(error):
+        log.warning("the database does not answer", request_id=request_id, error=type(error).__name__)
+        return errors.Unavailable("the database does not answer", headers={"retry-after": "2"})
+    return unexpected(request_id, error)
 
 
 def unexpected(request_id: str | None, error: BaseException) -> errors.Internal:

@@ -12,10 +12,8 @@ from typing import Any
 import orjson
 import structlog
 from sqlalchemy import TextClause, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from mooring.kit.db import Database
+from mooring.kit.db import Database, is_away
 
 log = structlog.get_logger(__name__)
 
@@ -151,13 +149,6 @@ def _storable(text: str, limit: int) -> str:
     return text[:limit].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
-def _is_away(error: Exception) -> bool:
-    """Whether the database could not be asked, as opposed to: it refuses the row."""
-    return isinstance(error, OSError | OperationalError | InterfaceError | PoolTimeoutError) or (
-        isinstance(error, DBAPIError) and error.connection_invalidated
-    )
-
-
 class LogWriter:
     """Collects entries of one process and writes them in batches."""
 
@@ -205,7 +196,7 @@ class LogWriter:
                     self._waiting.extendleft(reversed(batch))
                     raise
                 except Exception as e:  # noqa: BLE001 - the writer must outlive whatever a row or the database does
-                    if _is_away(e):
+                    if is_away(e):
                         self._waiting.extendleft(reversed(batch))
                         log.warning("request log not written; will try again", error=type(e).__name__, rows=len(batch))
                         return

@@ -10,7 +10,8 @@ from typing import Final
 from mooring.protocol.oauth2 import parse_retry_after
 
 LONGEST: Final = 3600.0  # seconds; a header that says more is believed for an hour and read again then
-UNSAID: Final = 1.0  # seconds after a 429 that names no time
+ABSURD: Final = 86_400.0  # seconds; a header that says this much is broken
+UNSAID: Final = 1.0  # seconds after a 429 that names no time, or none that can be meant
 
 _RETRY: Final = b"retry-after"
 _REMAINING: Final = frozenset(
@@ -50,7 +51,7 @@ def pause_of(status: int, headers: Iterable[tuple[bytes, bytes]], now: datetime)
         return UNSAID if status == 429 else None
     if status in {429, 503} and _RETRY in found:
         seconds = parse_retry_after(found[_RETRY].decode("latin-1").strip(), now)
-        if seconds is not None:
+        if seconds is not None and seconds < ABSURD:
             return min(seconds, LONGEST)
     left, reset = _budget(found, now)
     if status == 429:

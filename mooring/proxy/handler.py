@@ -14,7 +14,7 @@ from mooring.accounts.context import Context
 from mooring.kit import clock, ids
 from mooring.kit.http import HttpFailure
 from mooring.kit.server import NO_SNIFF, SAFE_HEADERS, CallerGoneError, Exchange, Header
-from mooring.kit.web import DEFAULT_POLICY, unexpected
+from mooring.kit.web import DEFAULT_POLICY, fault
 from mooring.logs.writer import Entry
 from mooring.protocol.headers import inbound
 from mooring.proxy import service
@@ -57,8 +57,9 @@ async def handle(context: Context, exchange: Exchange) -> None:
             exchange.cut()
             raise
     except Exception as e:  # noqa: BLE001 - the last line: a fault of ours is logged and answered
-        status, code = exchange.status or 500, "InternalError"
-        _refuse(exchange, unexpected(request_id, e), request_id)
+        refusal = fault(request_id, e)
+        status, code = exchange.status or refusal.status, refusal.error_code
+        _refuse(exchange, refusal, request_id)
     finally:
         if entry.project_id:
             context.logs.add(entry.finish(status, (time.perf_counter() - begun) * 1000, error_code=code))

@@ -209,8 +209,8 @@ def _api(name: str) -> bytes:
 
 
 _RETRY_AFTER: dict[str, Callable[[], str]] = {
-    "status_429_seconds": lambda: "retry-after: 30\r\n",
-    "status_429_date": lambda: "retry-after: " + format_datetime(_now() + timedelta(seconds=30), usegmt=True) + "\r\n",
+    "status_429_seconds": lambda: "retry-after: 8\r\n",
+    "status_429_date": lambda: "retry-after: " + format_datetime(_now() + timedelta(seconds=8), usegmt=True) + "\r\n",
     "status_429_absurd": lambda: "retry-after: 99999999999\r\n",
     "status_429_missing": lambda: "",
 }

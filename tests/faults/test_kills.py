@@ -143,7 +143,7 @@ def linked(hub: Hub, oidc: OidcServer) -> tuple[Project, list[str]]:
 
 def test_killing_web_processes_loses_no_account(hub: Hub, oidc: OidcServer) -> None:
     project, accounts = linked(hub, oidc)
-    storm = storm_with_kills(hub, project, accounts, "mooring serve", KILLS, oidc.expire_access)
+    storm = storm_with_kills(hub, project, accounts, "mooring.child serve", KILLS, oidc.expire_access)
     refreshes = int(oidc.stats()["token"])
     ends, _ = ends_of(project, accounts)
     lost = len(ends) - ends.count("works")
