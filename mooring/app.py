@@ -19,8 +19,9 @@ from mooring.accounts.context import Context
 from mooring.auth_configs import api as auth_configs_api
 from mooring.auth_configs import meta as connectors_meta
 from mooring.connect import api as connect_api
-from mooring.connect import hosted, hub_api, pages
+from mooring.connect import guides_api, hosted, hub_api, pages, preflight_api
 from mooring.connectors import api as connectors_api
+from mooring.connectors import guide_pages
 from mooring.kit import clock, ids
 from mooring.kit.server import SAFE_HEADERS, Exchange, Receive, Scope, Send
 from mooring.kit.web import DEFAULT_POLICY, Json, fault, install_error_handlers, limit_body, send_error
@@ -55,9 +56,12 @@ def create_app(settings: Settings, *, public_url: str) -> Edge:
         pages,
         hosted,
         auth_configs_api,
+        preflight_api,
         accounts_api,
         connectors_meta,
         connectors_api,
+        guide_pages,
+        guides_api,
         proxy_api,
         logs_api,
         webhooks_api,

@@ -225,12 +225,21 @@ def connectors_check(
         list[Path] | None, typer.Argument(help="Connector files; none checks the whole catalogue.")
     ] = None,
 ) -> None:
-    """Check connector files; every fault is shown with file, line and column."""
+    """Check connector files and their guides; every fault is shown with file, line and column."""
+    from mooring.connectors.guide_rules import guide_problems
     from mooring.connectors.loader import ConnectorFileError, load_file
     from mooring.connectors.registry import load_registry
 
     if not files:
         registry = load_registry(load_settings().connectors_dir)
+        faults = [p for c in registry.values() for p in guide_problems(c, f"{c.key}.md") if c.guide or c.builtin]
+        for problem in faults:
+            typer.echo(str(problem), err=True)
+        for c in registry.values():
+            if c.guide is None and not c.builtin:
+                typer.echo(f"{c.source}: `{c.key}` has no guide; people see one made of its fields", err=True)
+        if faults:
+            raise typer.Exit(2)
         typer.echo(f"{len(registry)} connectors are fine")
         return
     failed = False
@@ -239,6 +248,13 @@ def connectors_check(
             raise errors.ConfigurationError(f"{path}: there is no such file")
         try:
             connector = load_file(path, builtin=False)
+            guide = path.with_name(f"{connector.key}.md")
+            faults = guide_problems(connector, str(guide)) if connector.guide is not None else []
+            failed = failed or bool(faults)
+            for problem in faults:
+                typer.echo(str(problem), err=True)
+            if connector.guide is None:
+                typer.echo(f"{guide}: there is no guide; people see one made of the fields", err=True)
             typer.echo(f"{path}: {connector.key} is fine ({', '.join(connector.auth)})")
         except ConnectorFileError as e:
             failed = True

@@ -15,6 +15,7 @@ from mooring.accounts.forecast import Forecast
 from mooring.accounts.models import Account
 from mooring.accounts.service import AccountChange
 from mooring.auth_configs.models import AuthConfig
+from mooring.diagnosis.table import CAUSES
 from mooring.identity.api import caller_with
 from mooring.identity.service import Caller
 from mooring.kit.body import Body
@@ -31,6 +32,9 @@ class StatusReason(BaseModel):
     code: str
     description: str | None
     timestamp: str
+    what_to_do: str | None = Field(None, description="For a cause of the connection doctor: what its owner can do.")
+    for_operator: str | None = Field(None, description="The same for whoever runs the hub.")
+    evidence: dict[str, Any] | None = Field(None, description="The redacted exchange with the provider.")
 
 
 class LinkedAccount(BaseModel):
@@ -90,15 +94,17 @@ def render(
     config: AuthConfig | None,
     forecast: Forecast | None = None,
     masked: dict[str, str] | None = None,
+    *,
+    evidence: bool = True,
 ) -> LinkedAccount:
-    """The API shape of an account."""
+    """The API shape of an account. Lists leave the evidence of its reasons out: it may be long."""
     connector = context.registry.get(account.connector_key)
     return LinkedAccount(
         id=account.id,
         provider=account.connector_key,
         provider_name=connector.title if connector else None,
         status=lifecycle.effective(account.status, config_active=config is None or config.active),
-        status_reasons=[StatusReason(**r) for r in account.status_reasons],
+        status_reasons=[_reason(r if evidence else service.told(r)) for r in account.status_reasons],
         origin_owner_id=account.origin_owner_id,
         origin_owner_name=account.origin_owner_name,
         origin_username=account.origin_username,
@@ -120,6 +126,13 @@ def render(
         created_at=account.created_at,
         updated_at=account.updated_at,
     )
+
+
+def _reason(stored: dict[str, Any]) -> StatusReason:
+    cause = CAUSES.get(stored["code"])
+    if cause is None:
+        return StatusReason(**stored)
+    return StatusReason(**stored, what_to_do=cause.what_to_do, for_operator=cause.for_operator)
 
 
 def _words(values: list[str] | None, *more: str | None) -> list[str]:
@@ -181,7 +194,7 @@ async def list_accounts(
             limit=int(page_size),
         )
         forecasts = await service.forecasts(tx, [account.id for account, _ in rows])
-    return [render(context, account, config, forecasts.get(account.id)) for account, config in rows]
+    return [render(context, account, config, forecasts.get(account.id), evidence=False) for account, config in rows]
 
 
 @router.get("/{id}")

@@ -15,6 +15,7 @@ from mooring.accounts.context import Context
 from mooring.accounts.models import Account, Credential
 from mooring.accounts.serving import Serving
 from mooring.auth_configs.models import AuthConfig
+from mooring.diagnosis.rules import verdict
 from mooring.identity.service import ProjectId
 from mooring.kit import clock
 from mooring.kit.jobs import Claim
@@ -99,16 +100,16 @@ async def probe(context: Context, project: ProjectId, account_id: str, *, renew:
         return "unknown"
     if serving.status not in {"active", "error"}:
         return "unknown"
-    outcome, reason, window = "unknown", None, None
+    outcome, found, window = "unknown", None, None
     try:
         serving = await context.refresher.fresh(serving)
-        outcome, reason, window = await _test(context, serving)
+        outcome, found, window = await _test(context, serving)
         curable = outcome == "rejected" and renew and serving.refreshable
         if curable and (await context.refresher.refresh(serving)).result in {"refreshed", "unchanged"}:
             serving = await context.accounts.get(project, account_id)
-            outcome, reason, window = await _test(context, serving)
+            outcome, found, window = await _test(context, serving)
     except errors.MooringError as e:
-        outcome, reason = "unknown", e.message
+        outcome, found = "unknown", e
     if window is not None:
         health.note_limited(context, serving, window)
     async with context.db.begin() as tx:
@@ -123,18 +124,20 @@ async def probe(context: Context, project: ProjectId, account_id: str, *, renew:
             await service.note_fact(tx, account, "worked")
             credential.probe_failures = 0
         elif outcome == "rejected":
-            await service.note_fact(tx, account, "credentials_rejected", "credentials_rejected", reason)
+            assert found is not None
+            cause = str(found.extra["cause"])
+            await service.note_fact(tx, account, "credentials_rejected", cause, found.message, found.evidence)
             credential.probe_failures += 1
         previous = timedelta(seconds=credential.probe_pause) if credential.probe_pause else None
         pause = next_pause(outcome, credential.probe_failures, previous)
         credential.probe_pause = pause.total_seconds()
         credential.probe_at = clock.now() + pause
-    log.info("account probed", account_id=account_id, outcome=outcome, reason=reason)
+    log.info("account probed", account_id=account_id, outcome=outcome, reason=found.message if found else None)
     return outcome
 
 
-async def _test(context: Context, serving: Serving) -> tuple[str, str | None, float | None]:
-    """Outcome, reason, and for how long the provider wants no more requests."""
+async def _test(context: Context, serving: Serving) -> tuple[str, errors.MooringError | None, float | None]:
+    """Outcome, refusal, and for how long the provider wants no more requests."""
     serving.require_serving()
     secrets, scope = serving.open(context.vault)
     try:
@@ -142,11 +145,10 @@ async def _test(context: Context, serving: Serving) -> tuple[str, str | None, fl
             context.http, serving.connector, serving.method, scope, typed={}, secrets=secrets.values()
         )
     except errors.CredentialRejected as e:
-        cause = str(e.extra.get("cause"))
-        outcome = {"wrong_credentials": "rejected", "missing_scope": "rejected", "rate_limited": "limited"}.get(cause)
+        outcome = verdict(str(e.extra.get("cause")))
         answered = e.extra.get("provider_response") or {}
         window = answered.get("retry_after") or health.UNKNOWN_WINDOW if outcome == "limited" else None
-        return outcome or "unknown", e.message, window
+        return outcome, e, window
     return "worked", None, None
 
 

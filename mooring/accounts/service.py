@@ -30,6 +30,7 @@ from mooring.webhooks import service as webhooks
 from mooring.webhooks.events import account_payload
 
 REASONS_KEPT = 20
+EVIDENCE_KEPT = 3  # reasons, the newest, that keep the exchange beside them
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +249,8 @@ async def link(
     account.status = status
     if warning is not None:
         _add_reason(account, warning.code, warning.description)
+    if new.missing_scopes:
+        _add_reason(account, "scopes_too_narrow", f"not granted: {', '.join(new.missing_scopes)}"[:500])
     await save_credential(tx, vault, account, new)
     record_change(tx, "account", account.id)
     await announce(tx, account, "account.created" if created else "account.updated")
@@ -305,7 +308,12 @@ async def open_secrets(tx: AsyncSession, vault: Vault, account: Account) -> tupl
 
 
 async def note_fact(
-    tx: AsyncSession, account: Account, fact: lifecycle.Fact, code: str | None = None, description: str | None = None
+    tx: AsyncSession,
+    account: Account,
+    fact: lifecycle.Fact,
+    code: str | None = None,
+    description: str | None = None,
+    evidence: Mapping[str, Any] | None = None,
 ) -> bool:
     """Apply a fact to an account's status. A reason is noted whenever the status worsens. Returns whether it changed."""
     status = lifecycle.after(account.status, fact)
@@ -313,7 +321,7 @@ async def note_fact(
         return False
     account.status = status
     if code is not None:
-        _add_reason(account, code, description)
+        _add_reason(account, code, description, evidence)
     elif status == "active":
         account.status_reasons = []
     account.updated_at = clock.now()
@@ -332,7 +340,7 @@ async def announce(tx: AsyncSession, account: Account, event: str, **more: Any) 
         origin_username=account.origin_username,
         setup_information=account.setup,
         status=account.status,
-        status_reasons=account.status_reasons,
+        status_reasons=[told(reason) for reason in account.status_reasons],
         provider_account={"id": account.identity, "label": account.identity_label} if account.identity else None,
     )
     await webhooks.emit(
@@ -345,9 +353,20 @@ async def announce(tx: AsyncSession, account: Account, event: str, **more: Any) 
     )
 
 
-def _add_reason(account: Account, code: str, description: str | None) -> None:
-    reason = {"code": code, "description": description, "timestamp": clock.iso(clock.now())}
-    account.status_reasons = [*account.status_reasons, reason][-REASONS_KEPT:]
+def _add_reason(
+    account: Account, code: str, description: str | None, evidence: Mapping[str, Any] | None = None
+) -> None:
+    reason: dict[str, Any] = {"code": code, "description": description, "timestamp": clock.iso(clock.now())}
+    if evidence:
+        reason["evidence"] = dict(evidence)
+    kept = [*account.status_reasons, reason][-REASONS_KEPT:]
+    older = len(kept) - EVIDENCE_KEPT
+    account.status_reasons = [told(r) if i < older else r for i, r in enumerate(kept)]
+
+
+def told(reason: Mapping[str, Any]) -> dict[str, Any]:
+    """A reason without its evidence, which is for operators and for a while."""
+    return {name: value for name, value in reason.items() if name != "evidence"}
 
 
 @dataclass(frozen=True, slots=True)

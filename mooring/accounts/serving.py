@@ -100,7 +100,8 @@ class Serving:
             return
         if self.status == "expired":
             raise errors.AccountExpiredCredentials(
-                f"the account's access to {self.connector.title} is over ({self.reason or 'expired'})"
+                f"the account's access to {self.connector.title} is over ({self.reason or 'expired'})",
+                extra={"cause": self.reason} if self.reason else None,
             )
         reason = {
             "inactive": "its auth config is disabled",

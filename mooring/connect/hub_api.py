@@ -13,13 +13,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from mooring import errors
 from mooring.accounts import credentials
 from mooring.accounts import service as accounts
+from mooring.accounts.service import Linked
 from mooring.accounts.serving import NOT_FOUND
 from mooring.auth_configs import service as auth_configs
 from mooring.auth_configs.models import AuthConfig
-from mooring.connect import linking, service
+from mooring.connect import linking, reporting, service
 from mooring.connect.models import ConnectSession
 from mooring.connectors.definition import AuthMethod, Connector
 from mooring.connectors.definition import Field as FieldSpec
+from mooring.diagnosis.evidence import describe
+from mooring.diagnosis.table import CAUSES
 from mooring.identity.service import ProjectId
 from mooring.kit.body import Body
 from mooring.protocol.redact import clean_line
@@ -192,12 +195,7 @@ async def hub_create_account(request: Request, session: Session, body: AccountSu
     `warning` is there when the account was linked with the credential of another account at the provider.
     """
     config = await _chosen(request, session, body, request.headers.get("x-hub-provider"))
-    with _readable_refusal():
-        return linking.shown(
-            await linking.link_with_form(
-                request.app.state.context, session, config, body.credentials, account_id=session.account_id
-            )
-        )
+    return linking.shown(await _link(request, session, config, body, account_id=session.account_id))
 
 
 @router.get("/accounts/{id}")
@@ -233,8 +231,28 @@ async def hub_update_account(request: Request, session: Session, id: str, body: 
             _, config = await accounts.get(tx, ProjectId(session.project_id), id)
     else:
         config = await _chosen(request, session, body, None)
+    return linking.shown(await _link(request, session, config, body, account_id=id))
+
+
+async def _link(
+    request: Request, session: ConnectSession, config: AuthConfig, body: AccountSubmit, *, account_id: str | None
+) -> Linked:
+    """Link by the form; a refusal is logged for the operator, with the exchange, under this request's id."""
+    context = request.app.state.context
     with _readable_refusal():
-        return linking.shown(await linking.link_with_form(context, session, config, body.credentials, account_id=id))
+        try:
+            return await linking.link_with_form(context, session, config, body.credentials, account_id=account_id)
+        except errors.CredentialRejected as e:
+            reporting.log_failure(
+                context,
+                session,
+                e,
+                request_id=request.scope.get("mooring.request_id"),
+                provider=config.connector_key,
+                method=request.method,
+                path=request.url.path,
+            )
+            raise
 
 
 @contextmanager
@@ -302,6 +320,10 @@ async def hub_attempt(request: Request, session: AttemptSession, id: str) -> dic
     }
     if status == "authenticated" and attempt.error_code:
         out["warning"] = said
+    # Beside the contract's keys: plain words for our own Hub, also for an attempt that was left alone.
+    ended = {"error": attempt.error_code, "cancelled": "popup_closed", "expired": "attempt_expired"}.get(status)
+    if cause := CAUSES.get(ended or ""):
+        out["diagnosis"] = describe(cause)
     return out
 
 

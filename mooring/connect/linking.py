@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mooring import errors
-from mooring.accounts import credentials, probes, testing, tokens
+from mooring.accounts import credentials, diagnosing, probes, testing, tokens
 from mooring.accounts import service as accounts
 from mooring.accounts.context import Context
 from mooring.accounts.credentials import Secrets, Times
@@ -21,6 +21,7 @@ from mooring.auth_configs.models import AuthConfig
 from mooring.auth_configs.service import OpenConfig, field_fault
 from mooring.connect.models import ConnectSession
 from mooring.connectors.definition import AuthMethod, Field
+from mooring.diagnosis.evidence import Phase, diagnosis
 from mooring.identity.service import ProjectId
 from mooring.kit import clock, idempotency
 from mooring.kit.http import HttpFailure
@@ -107,7 +108,7 @@ async def link_with_form(
     if oauth2 is not None:
         scope = {**opened.setup, **form.public, **secrets.scope()}
         answer = await ask_token(context, opened, scope, client_credentials_params(oauth2, opened), form)
-        secrets = credentials.with_token(secrets, oauth2, answer)
+        secrets = with_token(opened, secrets, answer)
     new = await tested(context, opened, form, secrets, answer)
     async with context.db.begin() as tx:
         return await save(tx, context, session, new, account_id=account_id)
@@ -117,12 +118,29 @@ async def ask_token(
     context: Context, opened: OpenConfig, scope: Mapping[str, Any], params: Mapping[str, str], form: Form
 ) -> TokenAnswer:
     """A token request while linking; every failure becomes a CredentialRejected with its cause."""
+    phase: Phase = "client_credentials" if is_machine(opened) else "token_exchange"
     try:
         return await tokens.request_token(context.http, opened, scope, params)
     except (TokenRefused, TokenNonsense) as e:
-        raise testing.explain_token_error(e, opened.connector, form.typed) from None
+        found = diagnosing.of_token_error(e, opened.connector, phase, method=opened.method, typed=form.typed)
     except HttpFailure as e:
-        raise testing.explain_failure(e, opened.connector, form.typed) from None
+        found = diagnosing.of_failure(e, phase, tokens.unanswered(opened, scope, e), form.typed)
+    raise diagnosing.refusal(opened.connector, found)
+
+
+def with_token(opened: OpenConfig, secrets: Secrets, answer: TokenAnswer) -> Secrets:
+    """The credential with its first token. Raises CredentialRejected when the answer holds a value that is not trusted."""
+    assert opened.method.oauth2 is not None
+    try:
+        return credentials.with_token(secrets, opened.method.oauth2, answer)
+    except errors.Unprocessable as e:
+        found = diagnosis("unexpected_token_value", detail=e.message)
+        raise diagnosing.refusal(opened.connector, found) from None
+
+
+def is_machine(opened: OpenConfig) -> bool:
+    """Whether the account's tokens come without a consent page."""
+    return opened.method.oauth2 is not None and opened.method.oauth2.grant == "client_credentials"
 
 
 async def tested(
@@ -177,7 +195,7 @@ async def save(
     # The config may have been disabled or deleted while the provider was asked.
     current = await auth_configs.get(tx, ProjectId(session.project_id), new.config.id)
     if not current.active:
-        raise errors.Unprocessable("this auth config was disabled meanwhile")
+        raise errors.Unprocessable("this auth config was disabled meanwhile", extra={"cause": "disabled"})
     linked = await accounts.link(
         tx,
         context.vault,

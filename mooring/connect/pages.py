@@ -64,6 +64,7 @@ async def oauth_callback(request: Request, connector_key: str) -> Response:
         connector_key=connector_key,
         params=dict(request.query_params),
         browser=request.cookies.get(_cookie_name(context)),
+        request_id=request.scope.get("mooring.request_id"),
     )
     return RedirectResponse(landed.url, status_code=302)
 

@@ -103,6 +103,11 @@ class HttpClient:
             status, headers = answer.status, answer.headers
         return BufferedResponse(status, headers, body, round((time.monotonic() - started) * 1000))
 
+    async def resolve(self, url: str) -> None:
+        """Ask whether this URL could be called, and send nothing. Raises HttpFailure: blocked, or without an address."""
+        limit = CONNECT_TIMEOUT
+        await self._check(self._split(url), url, asyncio.get_running_loop().time() + limit, limit)
+
     async def stream(self, request: OutboundRequest, *, first_byte: float, idle: float) -> StreamedResponse:
         """Return the answer's head within `first_byte` seconds and its body as a stream.
 

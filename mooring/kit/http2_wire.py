@@ -163,6 +163,8 @@ _TLS_REASONS = (
     ("not valid for", "its certificate is for another name"),
     ("unknownissuer", "its certificate is not signed by a trusted authority"),
     ("caused by other", "its certificate is not trusted"),
+    ("protocolversion", "it speaks no version of TLS that is safe"),
+    ("peer is incompatible", "it speaks no version of TLS that is safe"),
 )
 _RESET_WORDS = (
     "connection reset",

@@ -23,6 +23,7 @@ _REASONS = {
     62: "its certificate is for another name",
     64: "its certificate is for another name",
 }
+_TOO_OLD = frozenset({"TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE"})
 
 
 def make_context(extra_root_pem: bytes | None) -> ssl.SSLContext:
@@ -46,6 +47,8 @@ def make_context(extra_root_pem: bytes | None) -> ssl.SSLContext:
 def tls_failure(host: str, fault: ssl.SSLError) -> HttpFailure:
     """Return the failure of a handshake."""
     reason = "the TLS handshake failed"
+    if fault.reason in _TOO_OLD:
+        reason = "it speaks no version of TLS that is safe"
     if isinstance(fault, ssl.SSLCertVerificationError):
         reason = _REASONS.get(fault.verify_code, "its certificate is not trusted")
     return HttpFailure("tls", f"No secure connection to {host}: {reason}.", sent=False)

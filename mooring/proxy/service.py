@@ -13,6 +13,8 @@ from mooring.accounts import health
 from mooring.accounts.context import Context
 from mooring.accounts.serving import Serving
 from mooring.connectors.apply import Injection, default_headers, inject
+from mooring.diagnosis.rules import of_failure
+from mooring.diagnosis.table import CAUSES
 from mooring.identity.service import ProjectId
 from mooring.kit import clock
 from mooring.kit.http import HttpFailure, OutboundRequest, StreamedResponse
@@ -252,14 +254,17 @@ def target_url(injection: Injection, ask: Call) -> str:
 
 def refusal(title: str, e: HttpFailure) -> errors.MooringError:
     """The refusal for a call that got no answer."""
+    cause = CAUSES[of_failure(e.kind, str(e))]
+    extra = {"cause": cause.code}
     if e.kind == "timeout":
-        return errors.RequestTooSlow(f"{title} did not answer in time: {e}")
+        return errors.RequestTooSlow(f"{title} did not answer in time: {e}", extra=extra)
     if e.kind == "blocked":
-        return errors.EgressBlocked(f"{title}: {e}")
+        return errors.EgressBlocked(f"{title}: {e}", extra=extra)
     lasting = e.kind in {"tls", "too_large"}
     return errors.ProviderError(
         f"{title} could not be reached: {e}",
-        extra={"cause": e.kind},
+        hint=cause.for_operator,
+        extra=extra,
         headers={} if lasting else {"retry-after": RETRY_AFTER},
     )
 

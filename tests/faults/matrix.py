@@ -73,9 +73,9 @@ def _not_linked(code: str, sent: int = 1, seconds: float = 1.0) -> End:
     return End(None, code, "error", None, sent, seconds)
 
 
-def _kept(sent: int, seconds: float = 1.0) -> End:
+def _kept(cause: str, sent: int, seconds: float = 1.0) -> End:
     """The token had ended, no new one came; nothing is lost and it is tried again later."""
-    return End(502, "TokenRefreshFailedError", "error", "refresh_failing", sent, seconds)
+    return End(502, "TokenRefreshFailedError", "error", cause, sent, seconds)
 
 
 def _passed(status: int) -> End:
@@ -92,8 +92,8 @@ MATRIX: Final[dict[str, dict[str, End]]] = {
     **{
         name: {
             "exchange": _not_linked("rate_limited"),
-            "refresh": _kept(1),
-            "machine": _kept(1),
+            "refresh": _kept("rate_limited", 1),
+            "machine": _kept("rate_limited", 1),
             "proxied": _passed(429),
         }
         for name in ("status_429_seconds", "status_429_date", "status_429_absurd", "status_429_missing")
@@ -101,74 +101,74 @@ MATRIX: Final[dict[str, dict[str, End]]] = {
     **{
         f"status_{status}": {
             "exchange": _not_linked("provider_error"),
-            "refresh": _kept(1),
-            "machine": _kept(1),
+            "refresh": _kept("provider_error", 1),
+            "machine": _kept("provider_error", 1),
             "proxied": _passed(status),
         }
         for status in (500, 502, 503)
     },
     **{
         name: {
-            "exchange": _not_linked("provider_error"),
-            "refresh": _kept(2, 1.5),
-            "machine": _kept(2, 1.5),
+            "exchange": _not_linked("token_not_json"),
+            "refresh": _kept("token_not_json", 2, 1.5),
+            "machine": _kept("token_not_json", 2, 1.5),
             "proxied": _passed(200),
         }
         for name in ("html_200", "truncated_json")
     },
     "redirect_307": {
-        "exchange": _not_linked("wrong_host"),
-        "refresh": _kept(1),
-        "machine": _kept(1),
+        "exchange": _not_linked("token_redirected"),
+        "refresh": _kept("token_redirected", 1),
+        "machine": _kept("token_redirected", 1),
         "proxied": _passed(307),
     },
     "reset_before": {
-        "exchange": _not_linked("unreachable"),
-        "refresh": _kept(2, 1.5),
-        "machine": _kept(2, 1.5),
+        "exchange": _not_linked("reset"),
+        "refresh": _kept("reset", 2, 1.5),
+        "machine": _kept("reset", 2, 1.5),
         "proxied": _unreached(),
     },
     "reset_after_commit": {
-        "exchange": _not_linked("unreachable"),
+        "exchange": _not_linked("reset"),
         "refresh": End(401, "AccountExpiredCredentialsError", "expired", "uncertain_rotation", 2, 1.5),
-        "machine": _kept(2, 1.5),
+        "machine": _kept("reset", 2, 1.5),
         "proxied": _unreached(),
     },
     **{
         name: {
-            "exchange": _not_linked("unreachable", seconds=TOKEN_SECONDS),
-            "refresh": _kept(2, TWICE),
-            "machine": _kept(2, TWICE),
+            "exchange": _not_linked("timeout", seconds=TOKEN_SECONDS),
+            "refresh": _kept("timeout", 2, TWICE),
+            "machine": _kept("timeout", 2, TWICE),
             "proxied": _unreached("RequestTimeoutError", 408, seconds=FIRST_BYTE),
         }
         for name in ("silent", "slow_loris")
     },
     "huge": {
-        "exchange": _not_linked("unreachable"),
-        "refresh": _kept(2, 1.5),
-        "machine": _kept(2, 1.5),
+        "exchange": _not_linked("answer_too_large"),
+        "refresh": _kept("answer_too_large", 2, 1.5),
+        "machine": _kept("answer_too_large", 2, 1.5),
         "proxied": End(200, None, "active", None, 1, 30.0),
     },
     "refused": {
-        "exchange": _not_linked("unreachable", 0),
-        "refresh": _kept(0),
-        "machine": _kept(0),
+        "exchange": _not_linked("refused", 0),
+        "refresh": _kept("refused", 0),
+        "machine": _kept("refused", 0),
         "proxied": _unreached(sent=0),
     },
     "black_hole": {
-        "exchange": _not_linked("unreachable", 0, CONNECT_SECONDS),
-        "refresh": _kept(0, CONNECT_SECONDS),
-        "machine": _kept(0, CONNECT_SECONDS),
+        "exchange": _not_linked("timeout", 0, CONNECT_SECONDS),
+        "refresh": _kept("timeout", 0, CONNECT_SECONDS),
+        "machine": _kept("timeout", 0, CONNECT_SECONDS),
         "proxied": _unreached("RequestTimeoutError", 408, 0, FIRST_BYTE),
     },
     **{
         name: {
-            "exchange": _not_linked("wrong_host", 0),
-            "refresh": _kept(0),
-            "machine": _kept(0),
+            "exchange": _not_linked(cause, 0),
+            "refresh": _kept(cause, 0),
+            "machine": _kept(cause, 0),
             "proxied": _unreached(sent=0),
         }
-        for name in ("tls_name", "tls_expired", "dns")
+        for name, cause in (("tls_name", "tls_wrong_name"), ("tls_expired", "tls_expired"), ("dns", "host_unknown"))
     },
     "clock_skew": {
         "exchange": End(None, None, "authenticated", None, 1, 1.0),

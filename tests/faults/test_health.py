@@ -43,7 +43,7 @@ def test_a_401_is_verified_and_then_the_account_goes_to_error(world: World, proj
     begun = time.monotonic()
     assert project.proxy(account, path="/things").status_code == 401
     assert time.monotonic() - begun < 2
-    wait_until(lambda: state(project, account) == ("error", ["credentials_rejected"]))
+    wait_until(lambda: state(project, account) == ("error", ["wrong_credentials"]))
     assert time.monotonic() - begun < 8
     assert cell.seen["/me"] == 2  # the link, and the verification
     assert events(project, account) == ["account.created", "account.error"]
