@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from mooring import errors
@@ -26,8 +27,8 @@ def inject(method: AuthMethod, scope: Mapping[str, Any]) -> Injection:
     """Render the credential into headers and query. Raises Unprocessable naming what is missing, never a value."""
     try:
         base_url = validate_base_url(method.base_url.render(scope))
-        headers = [(name.lower().encode(), _header(name, t.render(scope))) for name, t in method.headers.items()]
-        query = [(name, t.render(scope)) for name, t in method.query.items()]
+        headers = [(_raw_name(name), _header(name, t.render(scope))) for name, t in method.headers.items()]
+        query = [(name, t.render(scope)) for name, t in method.query.items()] if method.query else []
         if method.basic is not None:
             user, password = (t.render(scope) for t in method.basic)
             if ":" in user:  # RFC 7617 §2: the user-id can't hold a colon
@@ -36,6 +37,11 @@ def inject(method: AuthMethod, scope: Mapping[str, Any]) -> Injection:
     except Unresolved as e:
         raise errors.Unprocessable(f"the account lacks a value that its connector needs: {e}") from None
     return Injection(base_url, headers, query)
+
+
+@lru_cache(maxsize=1024)
+def _raw_name(name: str) -> bytes:
+    return name.lower().encode()
 
 
 def basic(user: str, password: str) -> str:

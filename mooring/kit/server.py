@@ -336,7 +336,9 @@ class EdgeProtocol(HttpToolsProtocol):
         self._head_open = True
         self._head_bytes = 0
         self.waiting_since = time.monotonic()
-        super().on_message_begin()
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
 
     def on_headers_complete(self) -> None:
         """The head is here: choose the road."""
@@ -356,6 +358,10 @@ class EdgeProtocol(HttpToolsProtocol):
         if hosts > 1 or (hosts == 0 and version != "1.0"):  # RFC 9112 §3.2
             raise errors.BadRequest("the request needs exactly one Host header", code="InvalidRequestError")
         if not self.url.startswith(self._hot_prefix):
+            url, headers, expects = self.url, self.headers, self.expect_100_continue
+            super().on_message_begin()  # makes the scope, which the hot path does without
+            self.url, self.expect_100_continue = url, expects
+            self.headers += headers
             super().on_headers_complete()
             return
         before: Any = self.cycle

@@ -37,12 +37,16 @@ def redact_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 def redact_url(url: str) -> str:
     """Return the URL without user name, fragment and query values; the parameters' names stay."""
     head, mark, query = url.partition("#")[0].partition("?")
+    if "@" not in head and not query:  # nothing to take out
+        return head + mark
     scheme, separator, rest = head.partition("://")
     if separator:
         authority, slash, path = rest.partition("/")
         head = f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
     if not mark:
         return head
+    if query.isascii() and "&" not in query and "=" in query:  # one parameter
+        return f"{head}?{query[: query.index('=')]}={ELIDED}"
     return f"{head}?{'&'.join(_without_value(part) for part in query.split('&'))}"
 
 
