@@ -21,7 +21,8 @@ def random_uuid() -> str:
     return str(uuid.uuid4())
 
 
-_POOL = 4000  # bytes asked of the system at a time: every call gets an id, and a system call for each is felt. For one thread.
+# Bytes asked of the system at a time: every call gets an id, and a system call for each is felt. For one thread.
+_POOL = 4000
 _pool = ""
 _at = 0
 
