@@ -17,7 +17,7 @@ from mooring.accounts import api as accounts_api
 from mooring.accounts.context import Context
 from mooring.auth_configs import api as auth_configs_api
 from mooring.connect import api as connect_api
-from mooring.connect import hosted, hub_api, pages
+from mooring.connect import hosted, hub_api, overview_api, pages
 from mooring.connectors import api as connectors_api
 from mooring.identity import project_api
 from mooring.kit import clock, ids
@@ -62,6 +62,7 @@ def create_app(settings: Settings, *, public_url: str) -> Edge:
     for module in (
         connect_api,
         hub_api,
+        overview_api,
         pages,
         hosted,
         auth_configs_api,
