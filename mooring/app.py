@@ -17,7 +17,7 @@ from mooring.accounts import api as accounts_api
 from mooring.accounts.context import Context
 from mooring.auth_configs import api as auth_configs_api
 from mooring.connect import api as connect_api
-from mooring.connect import hosted, hub_api, overview_api, pages
+from mooring.connect import assets, hosted, hub_api, overview_api, pages
 from mooring.connectors import api as connectors_api
 from mooring.identity import project_api
 from mooring.kit import clock, ids
@@ -65,6 +65,7 @@ def create_app(settings: Settings, *, public_url: str) -> Edge:
         overview_api,
         pages,
         hosted,
+        assets,
         auth_configs_api,
         accounts_api,
         connectors_api,
