@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page
 
 from tests.flows.linking import SANDBOX_CLIENT
 from tests.hub import Hub, Project, Session, ok
@@ -64,9 +64,11 @@ def stage(folder: Path, **hub: Any) -> Iterator[Stage]:
     process, url = start_sandbox(port=port)
     try:
         allow = ",".join([f"127.0.0.1:{port}", *hub.pop("allow", ())])
-        with Hub(folder / "hub", free_port(), egress_allow=allow, single_process=True, **hub) as running:
-            with httpx.Client(base_url=url, timeout=10, trust_env=False) as http:
-                yield Stage(running, Sandbox(url, http))
+        with (
+            Hub(folder / "hub", free_port(), egress_allow=allow, single_process=True, **hub) as running,
+            httpx.Client(base_url=url, timeout=10, trust_env=False) as http,
+        ):
+            yield Stage(running, Sandbox(url, http))
     finally:
         stop_sandbox(process)
 
@@ -108,7 +110,7 @@ def png(width: int, height: int, colour: tuple[int, int, int]) -> str:
 
 
 def _welcome(s: Stage, page: Page) -> None:
-    open_link(page, s.project(methods_name(), "api_key", branded=True).session("acme", provider="sandbox"), start=False)
+    open_link(page, s.project(methods_name(), "api_key", branded=True).session("Acme", provider="sandbox"), start=False)
 
 
 def methods_name() -> str:
@@ -118,14 +120,14 @@ def methods_name() -> str:
 def _many(s: Stage) -> Project:
     project = s.project(methods_name(), "api_key", branded=True)
     for key, method in SHIPPED.items():
-        setup = {"tenant": "acme", "host": "wd2-impl-services1.workday.com"} if key == "workday" else {}
+        setup = {"tenant": "Acme", "host": "wd2-impl-services1.workday.com"} if key == "workday" else {}
         if key != "workday":
             project.config(key, method, setup)
     return project
 
 
 def _picker(s: Stage, page: Page) -> None:
-    open_link(page, _many(s).session("acme"))
+    open_link(page, _many(s).session("Acme"))
     view(page, "picker")
 
 
@@ -142,28 +144,28 @@ def _picker_nothing(s: Stage, page: Page) -> None:
 def _picker_accounts(s: Stage, page: Page) -> None:
     project = _many(s)
     config = ok(project.http.get("/auth_configs", params={"connector_key": "sandbox"}))["data"][0]
-    project.link(config, {"api_key": API_KEY}, owner="acme")
-    open_link(page, project.session("acme"))
+    project.link(config, {"api_key": API_KEY}, owner="Acme")
+    open_link(page, project.session("Acme"))
 
 
 def _empty(s: Stage, page: Page) -> None:
-    open_link(page, s.project(methods_name(), branded=True).session("acme"))
+    open_link(page, s.project(methods_name(), branded=True).session("Acme"))
 
 
 def _form(s: Stage, page: Page) -> None:
-    open_link(page, s.project(methods_name(), "basic", branded=True).session("acme"))
+    open_link(page, s.project(methods_name(), "basic", branded=True).session("Acme"))
     view(page, "form")
 
 
 def _form_methods(s: Stage, page: Page) -> None:
-    open_link(page, s.project(methods_name(), "api_key", "basic", "oauth2", branded=True).session("acme"))
+    open_link(page, s.project(methods_name(), "api_key", "basic", "oauth2", branded=True).session("Acme"))
     view(page, "form")
 
 
 def _form_help(s: Stage, page: Page) -> None:
     project = s.project(methods_name(), branded=True)
     project.config("hibob", "service_user")
-    open_link(page, project.session("acme"))
+    open_link(page, project.session("Acme"))
     view(page, "form")
 
 
@@ -181,14 +183,14 @@ def _form_trimmed(s: Stage, page: Page) -> None:
 
 def _testing(s: Stage, page: Page) -> None:
     _form_key(s, page)
-    s.provider.faults({"path": "/api/me", "delay": 20.0, "times": 1})
+    s.provider.fault("api", "hang", ms=9000, times=1)
     page.locator("input[name=api_key]").fill(API_KEY)
     submit(page)
     page.locator(".busy").wait_for()
 
 
 def _form_key(s: Stage, page: Page) -> None:
-    open_link(page, s.project(methods_name(), "api_key", branded=True).session("acme"))
+    open_link(page, s.project(methods_name(), "api_key", branded=True).session("Acme"))
     view(page, "form")
 
 
@@ -205,7 +207,7 @@ def _rejected_details(s: Stage, page: Page) -> None:
 
 
 def _consent(s: Stage, page: Page) -> None:
-    open_link(page, s.project(methods_name(), "oauth2", branded=True).session("acme"))
+    open_link(page, s.project(methods_name(), "oauth2", branded=True).session("Acme"))
     view(page, "form")
 
 
@@ -222,7 +224,7 @@ def _closed(s: Stage, page: Page) -> None:
         submit(page)
     view(page, "waiting")
     popup.value.close()
-    expect(page.get_by_role("button")).to_have_count(2, timeout=8000)
+    page.locator("[data-asked=closed]").wait_for()
 
 
 def _answered(s: Stage, page: Page, decision: str, *, scopes: bool = True) -> None:
@@ -243,12 +245,12 @@ def _denied(s: Stage, page: Page) -> None:
 
 def _failed(s: Stage, page: Page) -> None:
     _consent(s, page)
-    s.provider.faults({"path": "/oauth/token", "status": 503, "times": 5})
+    s.provider.fault("token", "status_503", times=20)
     with page.expect_popup() as popup:
         submit(page)
     popup.value.locator("button[value=allow]").click()
     view(page, "failed")
-    s.provider.faults()
+    s.provider.control("reset")
 
 
 def _done(s: Stage, page: Page) -> None:
@@ -265,12 +267,12 @@ def _linked(s: Stage, method: str = "service_user", **session: Any) -> tuple[Pro
     project = s.project(methods_name(), branded=True)
     config = s.config(project, method)
     typed = {"service_user_id": "SERVICE-1001", "service_user_token": "sandbox-service-token"}
-    return project, project.link(config, typed, owner="acme", **session)
+    return project, project.link(config, typed, owner="Acme", **session)
 
 
 def _account(s: Stage, page: Page) -> None:
     project, _ = _linked(s)
-    open_link(page, project.session("acme"))
+    open_link(page, project.session("Acme"))
     page.locator(".stack .row").click()
     view(page, "account")
 
@@ -283,7 +285,7 @@ def _remove(s: Stage, page: Page) -> None:
 
 def _edit(s: Stage, page: Page) -> None:
     project, account = _linked(s)
-    open_link(page, project.session("acme", account_id=account))
+    open_link(page, project.session("Acme", account_id=account))
     view(page, "form")
 
 
@@ -293,7 +295,7 @@ def _expired(s: Stage, page: Page) -> None:
 
 
 def _in_use(s: Stage, page: Page) -> None:
-    session = s.project(methods_name(), "api_key", branded=True).session("acme")
+    session = s.project(methods_name(), "api_key", branded=True).session("Acme")
     assert session.http.post("/hub/browser", headers={"x-hub-browser": "a" * 64}).status_code == 204
     page.goto(session.created["auth_link_url"])
     view(page, "fatal")

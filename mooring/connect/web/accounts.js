@@ -27,10 +27,9 @@ function accountList(app, accounts) {
 }
 
 function accountView(app, { account }) {
-  const fix = BAD.includes(account.status) ? "primary" : "";
-  const reconnect = () => (account.consent ? app.show("form", { connector: app.connectorOf(account), account }) : app.show("form", { connector: app.connectorOf(account), account }));
+  const reconnect = () => app.show("form", { connector: app.connectorOf(account), account });
   const actions = [];
-  if (account.usable) actions.push(button(app.t(account.consent ? "reconnect" : "update"), reconnect, fix || "primary"));
+  if (account.usable) actions.push(button(app.t(account.consent ? "reconnect" : "update"), reconnect, "primary"));
   if (app.data.can_remove) actions.push(button(app.t("remove"), () => app.show("remove", { account }), "danger"));
   const date = new Date(account.created_at).toLocaleDateString(app.language, { dateStyle: "long" });
   return [
@@ -38,7 +37,7 @@ function accountView(app, { account }) {
     h("p", { class: "statusline" }, statusBadge(app, account), h("span", { class: "soft" }, app.t("since", { date }))),
     account.reason && h("p", { class: "note bad", lang: "en" }, icon("warn"), h("span", {}, account.reason)),
     !account.usable && h("p", { class: "note" }, icon("warn"), h("span", {}, app.t("off", app.names))),
-    account.missing_scopes.length > 0 && [h("p", {}, app.t("partialText", app.names)), scopeList(account.missing_scopes)],
+    account.missing_scopes.length > 0 && [h("p", {}, app.t("partialText", app.names)), scopeList(account.missing_scopes, "close")],
     h("div", { class: "actions" }, ...actions),
     !account.usable && supportLine(app),
   ];
@@ -68,10 +67,10 @@ function removeView(app, { account }) {
   ];
 }
 
-function scopeList(scopes) {
+function scopeList(scopes, sign = "ok") {
   return h(
     "ul",
     { class: "scopes", role: "list" },
-    ...scopes.map((scope) => h("li", {}, h("span", { class: "tick" }, icon("ok", 16)), h("span", { lang: "en" }, scope.reason || scope.name, scope.reason && h("code", {}, scope.name)))),
+    ...scopes.map((scope) => h("li", {}, h("span", { class: "tick" }, icon(sign, 14)), h("span", { lang: "en" }, scope.reason || scope.name, scope.reason && h("code", {}, scope.name)))),
   );
 }

@@ -360,7 +360,9 @@ class Hub {
 const CSS_escape = (text) => (window.CSS?.escape ? window.CSS.escape(text) : text.replace(/["\\]/g, "\\$&"));
 
 function printable(value) {
-  return value === undefined || value === null ? "" : typeof value === "string" ? value : JSON.stringify(value, null, 1);
+  if (value === undefined || value === null) return "";
+  if (typeof value === "string") return value;
+  return value.message ? `${value.status || ""} ${value.message}`.trim() : JSON.stringify(value, null, 1);
 }
 
 function skeleton() {

@@ -21,5 +21,6 @@ async function loadLanguage(base, language) {
 
 function translate(strings, key, values = {}) {
   const text = strings[key] ?? EN[key] ?? key;
-  return text.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
+  // A name such as "Acme Inc." may end the sentence with its own full stop.
+  return text.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole).replace(/\.\.$/, ".").replace(/\.\. /g, ". ");
 }
