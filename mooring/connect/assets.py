@@ -33,7 +33,8 @@ def hub_script() -> str:
         f"const EN = {json.dumps(json.loads(_read('lang/en.json')), ensure_ascii=False)};\n"
         f"const CSS = {json.dumps(style, ensure_ascii=False)};\n"
     )
-    return f'(() => {{\n"use strict";\n{head}\n' + "\n".join(_read(part) for part in PARTS) + "})();\n"
+    guard = 'if (typeof HTMLElement === "undefined") return; // on a server'
+    return f'(() => {{\n"use strict";\n{guard}\n{head}\n' + "\n".join(_read(part) for part in PARTS) + "})();\n"
 
 
 def _digest(*texts: str) -> str:

@@ -43,7 +43,7 @@ def to_popup(page: Page) -> Page:
 
 FORMS = {
     "api_key": {"api_key": API_KEY},
-    "basic": {"username": "sandbox-user", "password": "sandbox-password"},
+    "basic": {"username": "acme-admin", "password": "sandbox-password"},
     "service_user": {"service_user_id": "SERVICE-1001", "service_user_token": "sandbox-service-token"},
 }
 
@@ -52,11 +52,6 @@ FORMS = {
 def test_a_form_links_after_a_test(s: Stage, tab: Page, method: str) -> None:
     project = s.project("Northwind", method)
     typed = FORMS.get(method)
-    if method == "basic":
-        from mooring.sandbox.data import BASIC_LOGINS
-
-        (user, password), _ = next(iter(BASIC_LOGINS.items()))
-        typed = {"username": user, "password": password}
     if method == "client_credentials":
         typed = {"client_id": "sandbox-client", "client_secret": "sandbox-secret"}
     open_link(tab, project.session("Acme"))
