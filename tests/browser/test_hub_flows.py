@@ -359,7 +359,7 @@ def test_an_account_is_updated_and_removed_by_its_owner(s: Stage, tab: Page) -> 
     view(tab, "account")
     tab.get_by_role("button", name="Remove").click()
     view(tab, "remove").get_by_role("button", name="Remove").click()
-    tab.locator(".stack").wait_for(state="detached")
+    expect(view(tab, "form")).to_contain_text("Sandbox was removed.")
     refused(project.http.get(f"/accounts/{account}"), 404)
     assert [a["origin_owner_id"] for a in accounts(project)] == ["Beta"]
 

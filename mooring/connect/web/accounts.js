@@ -51,9 +51,10 @@ function removeView(app, { account }) {
     app.busy(yes, true, app.t("removing", { name: account.name }));
     try {
       await call(app, `/accounts/${account.id}`, "DELETE");
-      app.notice = app.t("removed", { name: account.name });
+      const text = app.t("removed", { name: account.name });
+      app.notice = text;
       await app.reload();
-      app.say(app.notice || "");
+      app.say(text);
     } catch (refusal) {
       app.busy(yes, false);
       app.refused(refusal, failed);

@@ -222,6 +222,8 @@ class Hub {
     const content = h("div", { class: "view", "data-view": view }, ...nodes.flat(3).filter(Boolean));
     const root = this.stack.length > 1 && !["done"].includes(view);
     if (root) content.prepend(h("button", { type: "button", class: "link back", onclick: () => this.leave(view, params) }, icon("back", 18), this.t("back")));
+    if (this.notice) content.prepend(h("p", { class: "note ok" }, icon("ok"), this.notice));
+    this.notice = null;
     this.body.replaceChildren(content);
     if (params.keepFocus) content.querySelector("input[type=radio]:checked")?.focus();
     else if (!first) (returning && returnTo && content.querySelector(`[data-key="${CSS_escape(returnTo)}"]`) || content.querySelector(".title"))?.focus();

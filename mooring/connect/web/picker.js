@@ -3,8 +3,6 @@
 function pickerView(app) {
   const { connectors, accounts } = app.data;
   const parts = [app.heading(app.t(connectors.length || accounts.length ? "pick" : "emptyTitle"))];
-  if (app.notice) parts.push(h("p", { class: "note ok" }, icon("ok"), app.notice));
-  app.notice = null;
   if (accounts.length) parts.push(accountList(app, accounts));
   if (!connectors.length) parts.push(accounts.length ? null : emptyState(app));
   else {
