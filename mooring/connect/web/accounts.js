@@ -19,7 +19,6 @@ function accountList(app, accounts) {
         logo(account.logo_url),
         h("span", { class: "grow" }, h("span", { class: "name" }, account.name), account.label && h("span", { class: "soft" }, account.label)),
         statusBadge(app, account),
-        icon("go", 18),
       ),
     ),
   );

@@ -160,9 +160,6 @@ class Hub {
     if (connectors.length === 1 && !accounts.length) return this.show("form", { connector: connectors[0] }, first);
     this.show("picker", {}, first);
   }
-  openConnector(connector) {
-    this.show("form", { connector });
-  }
   connectorOf(account) {
     const known = this.data.connectors.find((one) => one.key === account.provider);
     return known || { key: account.provider, name: account.name, logo_url: account.logo_url, methods: [] };
