@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 
-from mooring import __version__, documentation, errors, idempotent
+from mooring import __version__, errors, idempotent, manual
 from mooring.accounts import api as accounts_api
 from mooring.accounts.context import Context
 from mooring.auth_configs import api as auth_configs_api
@@ -66,7 +66,7 @@ def create_app(settings: Settings, *, public_url: str) -> Edge:
         pages,
         hosted,
         assets,
-        documentation,
+        manual,
         auth_configs_api,
         accounts_api,
         connectors_api,
