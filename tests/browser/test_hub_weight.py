@@ -159,3 +159,21 @@ def test_the_hub_is_usable_soon_after_its_script(s: Stage, tab: Page) -> None:
             tab.goto(url)
             best = min(best, tab.wait_for_function("window.usable").json_value())
     assert best < 200, best
+
+
+def test_a_guide_is_rebuilt_from_an_allowlist(tab: Page) -> None:
+    """The server has sanitised it already; nothing that runs or loads would pass here either."""
+    tab.set_content("<title>t</title><main></main>")
+    tab.evaluate(hub_script().replace('"use strict";', '"use strict"; window.safe = (html) => safeMarkup(html);', 1))
+    shown = tab.evaluate(
+        "html => window.safe(html).innerHTML",
+        "<h1 onclick=alert(1)>Steps</h1><script>alert(1)</script><p style=color:red>Open <b>Settings</b> "
+        "<a href='https://x.example/a' onmouseover=alert(1)>here</a><a href='javascript:alert(1)'>there</a>"
+        "<img src=x onerror=alert(1)><iframe src=//x></iframe><svg><a href='javascript:1'>y</a></svg>"
+        "<form><li>z</li></form>",
+    )
+    assert shown == (
+        "<h3>Steps</h3><p>Open <b>Settings</b> "
+        '<a href="https://x.example/a" target="_blank" rel="noopener noreferrer">here</a><span>there</span>'
+        "y</p><li>z</li>"
+    )

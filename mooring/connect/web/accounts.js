@@ -15,7 +15,7 @@ function accountList(app, accounts) {
       {},
       h(
         "button",
-        { type: "button", class: "row", "data-key": account.id, onclick: () => app.show("account", { account }) },
+        { type: "button", class: "row tagged", "data-key": account.id, onclick: () => app.show("account", { account }) },
         logo(account.logo_url),
         h("span", { class: "grow" }, h("span", { class: "name" }, account.name), account.label && h("span", { class: "soft" }, account.label)),
         statusBadge(app, account),

@@ -21,10 +21,12 @@ function openPopup() {
 
 async function startConsent(app, flow) {
   const { connector, account, integration, values, submit, rest, refuse } = flow;
-  const popup = openPopup();
+  let popup = openPopup();
+  if (popup?.closed) popup = null; // some blockers close it at once
   const names = { ...app.names, name: connector.name };
   app.busy(submit, true, app.t("opening", names));
-  const here = app.hosted ? `${app.base}/embedded/integrations` : location.href.split("#")[0];
+  const address = location.href.split("#")[0];
+  const here = app.hosted ? `${app.base}/embedded/integrations` : address.length < 1800 ? address : address.split("?")[0];
   const body = { integration_id: integration, credentials: values };
   if (account) body.account_id = account.id;
   let attempt;
@@ -44,7 +46,7 @@ async function startConsent(app, flow) {
   }
   memory.set("attempt", { id: attempt.id, base: app.base, key: connector.key, integration, account: account?.id });
   const waiting = { connector, account, integration, values, attempt: attempt.id, popup };
-  if (popup && !popup.closed) {
+  if (popup) {
     popup.location.replace(attempt.launch_url);
     app.replace("waiting", waiting);
   } else if (framed) app.replace("waiting", { ...waiting, link: attempt.launch_url });

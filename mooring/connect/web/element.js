@@ -131,6 +131,7 @@ class Hub {
       this.language = own;
     }
     this.frame.lang = this.language;
+    if (this.hosted) document.documentElement.lang = this.language;
     this.names = { app: data.app.name, owner: data.owner };
     this.narrow();
     this.paint();
@@ -222,6 +223,7 @@ class Hub {
     if (this.notice) content.prepend(h("p", { class: "note ok" }, icon("ok"), this.notice));
     this.notice = null;
     this.body.replaceChildren(content);
+    if (this.hosted) document.title = content.querySelector(".title").textContent;
     if (params.keepFocus) content.querySelector("input[type=radio]:checked")?.focus();
     else if (!first) (returning && returnTo && content.querySelector(`[data-key="${CSS_escape(returnTo)}"]`) || content.querySelector(".title"))?.focus();
     if (!first) this.frame.scrollIntoView?.({ block: "nearest" });

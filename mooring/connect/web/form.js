@@ -184,7 +184,7 @@ function fieldRow(app, field, stored, typed) {
     if (input.hasAttribute("aria-invalid")) check();
   });
   input.addEventListener("change", trim);
-  const label = h("label", { for: id }, field.label, required ? h("span", { class: "mark", "aria-hidden": "true" }, " *") : h("span", { class: "soft" }, ` (${app.t(kept ? "unchanged" : "optional")})`));
+  const label = h("label", { for: id }, h("span", { lang: "en" }, field.label), required ? h("span", { class: "mark", "aria-hidden": "true" }, " *") : h("span", { class: "soft" }, ` (${app.t(kept ? "unchanged" : "optional")})`));
   return {
     field,
     input,
@@ -196,12 +196,12 @@ function fieldRow(app, field, stored, typed) {
     clear: () => (secret ? (input.value = "") : null),
     row: h(
       "div",
-      { class: "field", lang: "en" },
+      { class: "field" },
       label,
       h("div", { class: "control" }, input, toggle),
       note,
       fault,
-      field.description && h("p", { class: "hint", id: `${id}-help` }, field.description),
+      field.description && h("p", { class: "hint", id: `${id}-help`, lang: "en" }, field.description),
     ),
   };
 }

@@ -48,7 +48,7 @@ function connectorList(app, connectors) {
     const key = event.target.closest("button")?.dataset.key;
     if (key) app.show("form", { connector: connectors.find((one) => one.key === key) });
   };
-  const list = h("ul", { class: "grid", role: "list", onkeydown: moveByArrows, onclick: open }, ...rows.map((r) => r.row));
+  const list = h("ul", { class: connectors.length > 60 ? "grid crowd" : "grid", role: "list", onkeydown: moveByArrows, onclick: open }, ...rows.map((r) => r.row));
   if (!many) return [list];
 
   const nothing = h("div", { class: "empty", hidden: true });
