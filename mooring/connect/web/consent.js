@@ -156,7 +156,7 @@ function failedView(app, flow) {
     h("div", { class: "lead" }, logo(connector.logo_url, 48), h("div", { class: "grow" }, app.heading(app.t(key + "Title", names)))),
     key === "failed" ? place : h("p", {}, app.t(key + "Text", names)),
     h("div", { class: "actions" }, button(app.t("tryAgain"), () => app.replace("form", flow), "primary")),
-    supportLine(app),
+    key !== "failed" && supportLine(app),
   ];
 }
 
