@@ -32,7 +32,7 @@ class ConnectSession(Base):
     type: Mapped[str] = mapped_column(String(20))
     external_trigger_token: Mapped[str] = mapped_column(String(36))
     manage_accounts: Mapped[bool] = mapped_column(default=True)
-    """Whether the Hub shows the owner's accounts, to reconnect or remove them (decision 13)."""
+    """Whether the Hub shows the owner's accounts, to reconnect or remove them (decision 15)."""
     browser_hash: Mapped[bytes | None] = mapped_column(LargeBinary(32))
     """Hash of the key of the browser that opened the session's link; null until a link was opened (rule O6)."""
     created_at: Mapped[datetime]

@@ -63,7 +63,14 @@ def _connectors(context: Context, rows: list[AuthConfig]) -> list[dict[str, Any]
             },
         )
         method = connector.auth[row.method_key]
-        shown["methods"].append({"integration_id": row.id, "label": method.label, "consent": _has_consent_page(method)})
+        shown["methods"].append(
+            {
+                "integration_id": row.id,
+                "key": method.key,
+                "label": method.label,
+                "consent": _has_consent_page(method),
+            }
+        )
     return sorted(out.values(), key=lambda c: str(c["name"]).lower())
 
 

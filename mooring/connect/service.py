@@ -305,7 +305,7 @@ async def _all_methods(tx: AsyncSession, session: ConnectSession) -> bool:
 async def owned_accounts(
     tx: AsyncSession, session: ConnectSession, registry: Registry
 ) -> list[tuple[Account, AuthConfig]]:
-    """The accounts that this session may see: its own one, or those of its very owner (decision 13), newest first."""
+    """The accounts that this session may see: its own one, or those of its very owner (decision 15), newest first."""
     project = ProjectId(session.project_id)
     if session.account_id is not None:
         return [await accounts.get(tx, project, session.account_id)]

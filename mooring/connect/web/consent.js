@@ -151,7 +151,14 @@ function failedView(app, flow) {
   const key = denied ? "denied" : state.status === "expired" ? "timeout" : "failed";
   app.emit("error", { code, message: state.error?.description || code });
   const place = h("div");
-  if (key === "failed") app.refused(new Refusal(422, { message: state.error.description, cause: code, errorCode: code }), place, connector, true);
+  if (key === "failed") {
+    // Newer hubs say it in words of their own beside the description, which ends with the id of the log's entry.
+    const told = state.diagnosis || state.error?.diagnosis;
+    const text = state.error?.description || code;
+    const body = { message: text, cause: code, requestId: /Reference: ([\w-]{36})/.exec(text)?.[1] };
+    if (told) Object.assign(body, { message: `${connector.name}: ${told.for_user}`, hint: told.what_to_do, provider_response: text });
+    app.refused(new Refusal(422, body), place, connector, true);
+  }
   return [
     h("div", { class: "lead" }, logo(connector.logo_url, 48), h("div", { class: "grow" }, app.heading(app.t(key + "Title", names)))),
     key === "failed" ? place : h("p", {}, app.t(key + "Text", names)),

@@ -12,7 +12,7 @@ async function formView(app, { connector, account, integration, values, refusal 
   const [form, stored, guide] = await Promise.all([
     call(app, `/connectors/${chosen.integration_id}${query}`),
     same && call(app, `/accounts/${account.id}`),
-    connector.guide && call(app, `/guides/${encodeURIComponent(connector.key)}`).catch(() => null),
+    connector.guide && call(app, `/guides/${encodeURIComponent(connector.key)}${chosen.key ? `?method=${encodeURIComponent(chosen.key)}` : ""}`).catch(() => null),
   ]);
   const names = { ...app.names, name: connector.name };
   const fields = form.config.configFields.map((field) => fieldRow(app, field, stored, values?.[field.key]));
