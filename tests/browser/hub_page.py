@@ -14,7 +14,9 @@ from typing import Any
 import httpx
 from playwright.sync_api import Page
 
-from tests.flows.linking import SANDBOX_CLIENT
+from mooring.accounts import service as accounts
+from mooring.accounts.models import Account
+from tests.flows.linking import SANDBOX_CLIENT, on_database
 from tests.hub import Hub, Project, Session, ok
 from tests.sandbox.harness import Sandbox, start_sandbox, stop_sandbox
 from tests.servers.ports import free_port
@@ -277,6 +279,25 @@ def _account(s: Stage, page: Page) -> None:
     view(page, "account")
 
 
+def _account_error(s: Stage, page: Page) -> None:
+    project, account = _linked(s)
+    reason = "The service user's token is no longer valid."
+
+    async def work(tx: Any) -> None:
+        found = await tx.get(Account, account)
+        assert await accounts.note_fact(tx, found, "credentials_rejected", "rejected", reason)
+
+    on_database(s.hub, work)
+    open_link(page, project.session("Acme"))
+    page.locator(".stack .row").click()
+    view(page, "account")
+
+
+def _branded(s: Stage, page: Page) -> None:
+    look = {"accent_light": "#8a1f5c", "accent_dark": "#f2a3d0", "logo": png(120, 40, (138, 31, 92))}
+    open_link(page, s.project(methods_name(), "oauth2", branded=True, **look).session("Acme"), start=False)
+
+
 def _remove(s: Stage, page: Page) -> None:
     _account(s, page)
     page.locator(".button.danger").click()
@@ -324,6 +345,8 @@ STATES: dict[str, Callable[[Stage, Page], None]] = {
     "done": _done,
     "partial": _partial,
     "account": _account,
+    "account-error": _account_error,
+    "branded": _branded,
     "remove": _remove,
     "edit": _edit,
     "expired": _expired,

@@ -71,6 +71,6 @@ function scopeList(scopes, sign = "ok") {
   return h(
     "ul",
     { class: "scopes", role: "list" },
-    ...scopes.map((scope) => h("li", {}, h("span", { class: "tick" }, icon(sign, 14)), h("span", { lang: "en" }, scope.reason || scope.name, scope.reason && h("code", {}, scope.name)))),
+    ...scopes.map((scope) => h("li", {}, h("span", { class: sign === "ok" ? "tick" : "tick miss" }, icon(sign, 14)), h("span", { lang: "en" }, scope.reason || scope.name, scope.reason && h("code", {}, scope.name)))),
   );
 }

@@ -176,7 +176,7 @@ function doneView(app, { connector, missing, updated, flow }) {
   if (app.data.account_id === null && (app.data.connectors.length > 1 || app.data.accounts.length)) actions.push(button(app.t("overview"), () => app.home()));
   return [
     h("div", { class: "center" }, h("div", { class: `seal ${partial ? "warn" : "ok"}` }, icon(partial ? "warn" : "ok", 32)), app.heading(app.t(partial ? "partialTitle" : updated ? "updatedTitle" : "doneTitle", names))),
-    partial ? [h("p", {}, app.t("partialText", names)), scopeList(missing, "close")] : h("p", { class: "center" }, app.t(app.hosted ? "doneTextClose" : "doneText", names)),
+    partial ? [h("p", { class: "center" }, app.t("partialText", names)), scopeList(missing, "close")] : h("p", { class: "center" }, app.t(app.hosted ? "doneTextClose" : "doneText", names)),
     h("div", { class: "actions center" }, ...actions),
   ];
 }
