@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -110,8 +109,7 @@ def serve(
             raise errors.ConfigurationError("--single-process: can't be joined with --workers")
     from mooring.serve import serve as run
 
-    with _connector_faults():
-        raise typer.Exit(run(loaded, host=host, port=port))
+    raise typer.Exit(run(loaded, host=host, port=port))
 
 
 @app.command()
@@ -124,8 +122,7 @@ def worker(
         _supervise("--workers", str(processes))
     from mooring.serve import work
 
-    with _connector_faults():
-        raise typer.Exit(work(loaded))
+    raise typer.Exit(work(loaded))
 
 
 def _supervise(*arguments: str) -> None:
@@ -146,20 +143,6 @@ def check_port(host: str, port: int) -> None:
         except (OSError, OverflowError) as e:
             reason = getattr(e, "strerror", None) or str(e)
             raise errors.ConfigurationError(f"--host/--port: can't listen on {host}:{port}: {reason}") from None
-
-
-@contextlib.contextmanager
-def _connector_faults() -> Iterator[None]:
-    """Say the first fault of a connector file in one line."""
-    from mooring.connectors.loader import ConnectorFileError
-
-    try:
-        yield
-    except ConnectorFileError as e:
-        more = f" (and {len(e.problems) - 1} more)" if len(e.problems) > 1 else ""
-        raise errors.ConfigurationError(
-            f"MOORING_CONNECTORS_DIR: {e.problems[0]}{more}; `mooring connectors check` shows every fault"
-        ) from None
 
 
 @app.command()

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mooring import errors
 from mooring.accounts import credentials, lifecycle, revocation, service
 from mooring.accounts.context import Context
+from mooring.accounts.forecast import Forecast
 from mooring.accounts.models import Account
 from mooring.accounts.service import AccountChange
 from mooring.auth_configs.models import AuthConfig
@@ -33,7 +34,10 @@ class StatusReason(BaseModel):
 
 
 class LinkedAccount(BaseModel):
-    """A linked account. `credentials` shows masked values, and only to keys with `credentials:read`."""
+    """A linked account. `credentials` shows masked values, and only to keys with `credentials:read`.
+
+    `expected_failure_at` is when the account will stop to work unless its end user connects it again, as far as known.
+    """
 
     id: str
     provider: str
@@ -56,6 +60,8 @@ class LinkedAccount(BaseModel):
     granted_scopes: list[str] | None
     missing_scopes: list[str]
     provider_account: dict[str, str | None] | None
+    expected_failure_at: datetime | None
+    expected_failure_reason: str | None
     created_at: datetime
     updated_at: datetime
 
@@ -79,7 +85,11 @@ class AccountPatch(Body):
 
 
 def render(
-    context: Context, account: Account, config: AuthConfig | None, masked: dict[str, str] | None = None
+    context: Context,
+    account: Account,
+    config: AuthConfig | None,
+    forecast: Forecast | None = None,
+    masked: dict[str, str] | None = None,
 ) -> LinkedAccount:
     """The API shape of an account."""
     connector = context.registry.get(account.connector_key)
@@ -105,6 +115,8 @@ def render(
         granted_scopes=account.granted_scopes,
         missing_scopes=account.missing_scopes,
         provider_account={"id": account.identity, "label": account.identity_label} if account.identity else None,
+        expected_failure_at=forecast.at if forecast else None,
+        expected_failure_reason=forecast.reason if forecast else None,
         created_at=account.created_at,
         updated_at=account.updated_at,
     )
@@ -156,18 +168,20 @@ async def list_accounts(
 ) -> list[LinkedAccount]:
     """List the project's accounts, newest first: a bare array."""
     context: Context = request.app.state.context
+    bracketed = request.query_params.getlist  # `account_ids[]=…`, as some clients write a list
     async with context.db.read() as tx:
         rows = await service.search(
             tx,
             caller.project_id,
-            account_ids=_words(account_ids),
-            owner_ids=_owners(origin_owner_ids, origin_owner_id),
-            providers=_words(providers, provider),
-            statuses=_words(status),
+            account_ids=_words(account_ids, *bracketed("account_ids[]")),
+            owner_ids=_owners([*(origin_owner_ids or ()), *bracketed("origin_owner_ids[]")], origin_owner_id),
+            providers=_words(providers, provider, *bracketed("providers[]")),
+            statuses=_words(status, *bracketed("status[]")),
             offset=(int(page) - 1) * int(page_size),
             limit=int(page_size),
         )
-    return [render(context, account, config) for account, config in rows]
+        forecasts = await service.forecasts(tx, [account.id for account, _ in rows])
+    return [render(context, account, config, forecasts.get(account.id)) for account, config in rows]
 
 
 @router.get("/{id}")
@@ -180,7 +194,8 @@ async def get_account(request: Request, caller: Reader, id: str) -> LinkedAccoun
         if "credentials:read" in caller.scopes:
             secrets, _ = await service.open_secrets(tx, context.vault, account)
             masked = {k: credentials.redacted(v) for k, v in secrets.fields.items()} or None
-    return render(context, account, config, masked)
+        forecasts = await service.forecasts(tx, [id])
+    return render(context, account, config, forecasts.get(id), masked)
 
 
 @router.get("/{id}/meta")
@@ -221,7 +236,8 @@ async def patch_account(request: Request, caller: Writer, id: str, body: Account
     async with context.db.begin() as tx:
         account, config = await service.change(tx, caller.project_id, id, new)
         _require_unchanged(body, account, config)
-    return render(context, account, config)
+        forecasts = await service.forecasts(tx, [id])
+    return render(context, account, config, forecasts.get(id))
 
 
 @router.delete("/{id}")

@@ -36,7 +36,7 @@ from mooring.courier.wire import Parcel
 from mooring.identity import sealing
 from mooring.identity.service import ProjectId
 from mooring.kit import clock
-from mooring.kit.db import Database, record_change
+from mooring.kit.db import Database, now_of, record_change
 from mooring.kit.http import BufferedResponse, HttpClient, HttpFailure
 from mooring.kit.vault import Owner, Vault
 from mooring.protocol.oauth2 import TokenAnswer, TokenNonsense, TokenRefused, missing_scopes
@@ -50,6 +50,7 @@ POLL_SECONDS = 0.05
 RETRY_PAUSE = 0.5  # before the one repetition of an uncertain request (rule R8)
 BACKOFF = (5.0, 300.0)  # first and longest pause after failures
 LONGEST_PAUSE = 3600.0  # whatever a provider's Retry-After asks for
+CLOCK_SLACK = timedelta(seconds=60)  # what the clocks of several hosts may differ without a refresh too many
 STORE_PAUSES = (0.1, 0.5, 1.5)  # seconds between tries to store an answer: it exists nowhere else
 
 Result = Literal["refreshed", "unchanged", "failed", "over"]
@@ -109,9 +110,10 @@ class Refresher:
         over, ProviderError when the token has ended and the provider can't be asked.
         """
         now = clock.now()
-        if serving.refresh_at is None or now < serving.refresh_at:
+        if serving.refresh_at is None or (now < serving.refresh_at and now > serving.stored_at - CLOCK_SLACK):
             return serving
-        valid = serving.expires_at is not None and now < serving.expires_at
+        # A credential from the future means that the clock went back: its end can't be told, so it is renewed (S28).
+        valid = serving.expires_at is None or now < serving.expires_at
         if valid and (not serving.refreshable or (serving.retry_at is not None and now < serving.retry_at)):
             return serving
         try:
@@ -124,7 +126,7 @@ class Refresher:
             renewed.require_serving()
             return renewed
         if outcome.result == "failed":
-            if serving.expires_at is not None and clock.now() < serving.expires_at:
+            if serving.expires_at is None or clock.now() < serving.expires_at:
                 return serving
             headers = {"retry-after": str(max(1, round(outcome.retry_after)))} if outcome.retry_after else {}
             raise errors.ProviderError(
@@ -248,7 +250,9 @@ class Refresher:
             except errors.NotFound:
                 return Outcome("over", "the account was deleted")
             credential = await tx.get_one(Credential, serving.id)
-            now = clock.now()  # after the lock, for which this may have waited
+            # After the lock, for which this may have waited; and not by this host's clock: a holder whose clock is ten
+            # minutes behind would lose its lease at once, and both would send the same refresh token.
+            now = await now_of(tx)
             if credential.generation != serving.generation:
                 return Outcome("unchanged")
             if lifecycle.effective(account.status, config_active=config_row.active) in {"inactive", "suspended"}:
@@ -320,7 +324,7 @@ class Refresher:
             secrets = credentials.with_token(lease.secrets, oauth2, answer)
         except errors.Unprocessable as e:
             return await self._failed(lease, "unexpected", e.message, uncertain=True)
-        times = credentials.times_of(oauth2, answer, now)
+        times = credentials.times_of(oauth2, answer, now, renewing=True)
         for pause in (*STORE_PAUSES, None):
             try:
                 result = await self._write(lease, oauth2, answer, secrets, times)
@@ -446,12 +450,12 @@ class Refresher:
         first, longest = BACKOFF
         backoff = min(longest, first * 2 ** min(lease.failures, 10)) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
         pause = min(after or backoff, LONGEST_PAUSE)
-        now = clock.now()
         async with self._db.begin() as tx:
             try:
                 account, _ = await service.lock(tx, ProjectId(lease.project_id), lease.account_id, project_wide=False)
             except errors.NotFound:
                 return Outcome("over", "the account was deleted")
+            now = await now_of(tx)
             noted = await tx.execute(
                 update(Credential)
                 .where(Credential.account_id == lease.account_id, Credential.fence == lease.fence)
@@ -463,13 +467,14 @@ class Refresher:
                     failures=Credential.failures + 1,
                     last_outcome=kind[:40],
                     last_error=text[:500],
-                    updated_at=now,
                 )
             )
             if noted.rowcount != 1:  # type: ignore[attr-defined]
                 return Outcome("unchanged")  # relinked, or evicted: this failure says nothing of what is stored now
             credential = await tx.get_one(Credential, lease.account_id, populate_existing=True)
-            if credential.expires_at is None or credential.expires_at <= now:
+            # Without a known end, a token is renewed when it was refused, or long before the provider forgets it.
+            idle_only = credential.expires_at is None and credential.refresh_at is not None
+            if not idle_only and (credential.expires_at is None or credential.expires_at <= now):
                 await service.note_fact(tx, account, "refresh_failing", "refresh_failing", text)
             record_change(tx, "account", lease.account_id)
         log.warning("token refresh failed", account_id=lease.account_id, kind=kind, error=text, retry_in=round(pause))

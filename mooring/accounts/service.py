@@ -14,7 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from mooring import errors
 from mooring.accounts import credentials, lifecycle
 from mooring.accounts.credentials import Secrets, Times
-from mooring.accounts.forecast import expected_failure
+from mooring.accounts.forecast import Forecast, expected_failure
+from mooring.accounts.identity_change import IDENTITY_CHANGED, LinkWarning, identity_warning
 from mooring.accounts.models import Account, Credential
 from mooring.accounts.serving import NOT_FOUND
 from mooring.accounts.testing import Identity
@@ -57,6 +58,14 @@ class NewCredential:
     granted_scopes: Sequence[str] | None
     missing_scopes: Sequence[str]
     identity: Identity
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """An account whose credential was just saved, and what its owner should look at."""
+
+    account: Account
+    warning: LinkWarning | None = None
 
 
 def owner_of(account: Account) -> Owner:
@@ -169,7 +178,7 @@ async def link(
     *,
     account_id: str | None,
     multiple: bool,
-) -> Account:
+) -> Linked:
     """Save a tested credential: on the given account, on the owner's account, or on a new one (upsert rule).
 
     Links of a project are saved one after the other, so that an owner's parallel links meet one account. Raises
@@ -223,12 +232,8 @@ async def link(
             account.meta = dict(owner.metadata)
         if account_id is None:
             account.type = owner.type
-    if account.identity and new.identity.id and account.identity != new.identity.id:
-        _add_reason(
-            account,
-            "identity_changed",
-            f"the new credential belongs to another account at the provider ({new.identity.label or new.identity.id})",
-        )
+    before = Identity(account.identity, account.identity_label)
+    warning = identity_warning(before, new.identity)
     account.auth_config_id = new.config.id
     account.setup = dict(new.setup)
     account.granted_scopes = list(new.granted_scopes) if new.granted_scopes is not None else None
@@ -238,12 +243,18 @@ async def link(
     account.updated_at = now
     await tx.flush()
     status = lifecycle.after(account.status, "linked")
-    if status != account.status:
-        account.status, account.status_reasons = status, []
+    if status == "active":  # what was the matter with the old credential says nothing of the new one
+        account.status_reasons = [r for r in account.status_reasons if r["code"] == IDENTITY_CHANGED]
+    account.status = status
+    if warning is not None:
+        _add_reason(account, warning.code, warning.description)
     await save_credential(tx, vault, account, new)
     record_change(tx, "account", account.id)
     await announce(tx, account, "account.created" if created else "account.updated")
-    return account
+    if warning is not None:
+        shown = {"id": before.id, "label": before.label}
+        await announce(tx, account, "account.identity_changed", previous_provider_account=shown)
+    return Linked(account, warning)
 
 
 async def save_credential(tx: AsyncSession, vault: Vault, account: Account, new: NewCredential) -> None:
@@ -271,6 +282,16 @@ async def save_credential(tx: AsyncSession, vault: Vault, account: Account, new:
     row.expected_failure_reason = forecast.reason if forecast else None
     row.failure_announced_at = None
     await tx.flush()
+
+
+async def forecasts(tx: AsyncSession, ids: Sequence[str]) -> Mapping[str, Forecast]:
+    """When accounts will stop to work, where that is known."""
+    rows = await tx.execute(
+        select(Credential.account_id, Credential.expected_failure_at, Credential.expected_failure_reason).where(
+            Credential.account_id.in_(ids), Credential.expected_failure_at.is_not(None)
+        )
+    )
+    return {id: Forecast(at, reason or "") for id, at, reason in rows if at is not None}
 
 
 async def open_secrets(tx: AsyncSession, vault: Vault, account: Account) -> tuple[Secrets, int]:
@@ -302,8 +323,8 @@ async def note_fact(
     return True
 
 
-async def announce(tx: AsyncSession, account: Account, event: str) -> None:
-    """Write an event about an account, in the transaction of the fact that it tells."""
+async def announce(tx: AsyncSession, account: Account, event: str, **more: Any) -> None:
+    """Write an event about an account, in the transaction of the fact that it tells. `more` adds to its payload."""
     payload = account_payload(
         provider=account.connector_key,
         origin_owner_id=account.origin_owner_id,
@@ -312,9 +333,15 @@ async def announce(tx: AsyncSession, account: Account, event: str) -> None:
         setup_information=account.setup,
         status=account.status,
         status_reasons=account.status_reasons,
+        provider_account={"id": account.identity, "label": account.identity_label} if account.identity else None,
     )
     await webhooks.emit(
-        tx, project_id=account.project_id, event=event, record_id=account.id, account_id=account.id, payload=payload
+        tx,
+        project_id=account.project_id,
+        event=event,
+        record_id=account.id,
+        account_id=account.id,
+        payload=payload | more,
     )
 
 

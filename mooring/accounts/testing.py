@@ -14,8 +14,8 @@ from mooring import errors
 from mooring.connectors.apply import default_headers, inject, request_parts
 from mooring.connectors.definition import AuthMethod, Connector
 from mooring.kit.http import BufferedResponse, HttpClient, HttpFailure, OutboundRequest
-from mooring.protocol.headers import outbound
-from mooring.protocol.oauth2 import TokenNonsense, TokenRefused, dig
+from mooring.protocol.headers import outbound, raw
+from mooring.protocol.oauth2 import TokenNonsense, TokenRefused, dig, parse_retry_after
 from mooring.protocol.redact import clean_line, redact_text
 from mooring.protocol.urls import join_path
 
@@ -86,14 +86,15 @@ async def test_credential(
     else:
         target = join_path(injection.base_url, path, full_query)
     sent = list(default_headers(connector, scope)) + list(headers.items())
-    raw: bytes | None = None
+    payload: bytes | None = None
     if body is not None:
-        raw = body.encode() if isinstance(body, str) else orjson.dumps(body)
+        payload = body.encode() if isinstance(body, str) else orjson.dumps(body)
         if not any(k.lower() == "content-type" for k, _ in sent):
             sent.append(("content-type", "application/json"))
     if not any(k.lower() == "accept" for k, _ in sent):
         sent.append(("accept", "application/json"))
-    request = OutboundRequest(method.test.request.method, target, outbound(sent, injection.headers), raw)
+    outgoing = outbound(raw(sent), injection.headers)
+    request = OutboundRequest(method.test.request.method, target, raw_headers=outgoing, body=payload)
     try:
         response = await http.send(request, deadline=TEST_DEADLINE, max_bytes=4 << 20)
     except HttpFailure as e:
@@ -117,7 +118,7 @@ def explain_token_error(
     """Turn a refused token request into a cause."""
     if isinstance(e, TokenNonsense):
         cause = "rate_limited" if e.status == 429 else "provider_error" if e.transient else "wrong_host"
-        return rejected(cause, connector, typed, detail=e.reason, provider_status=e.status)
+        return rejected(cause, connector, typed, detail=e.reason, provider_status=e.status, retry_after=e.retry_after)
     cause = {
         "invalid_client": "client_rejected",
         "unauthorized_client": "client_rejected",
@@ -135,6 +136,7 @@ def rejected(
     *,
     detail: str | None = None,
     provider_status: int | None = None,
+    retry_after: float | None = None,
 ) -> errors.CredentialRejected:
     """The refusal for a cause. A value with odd white space is the likelier cause of a refused credential."""
     if cause in {"wrong_credentials", "client_rejected", "grant_refused", "wrong_host"} and stray_spaces(typed):
@@ -146,6 +148,8 @@ def rejected(
     extra: dict[str, Any] = {"cause": cause}
     if detail or provider_status:
         extra["provider_response"] = {"status": provider_status, "message": detail}
+        if retry_after is not None:
+            extra["provider_response"]["retry_after"] = round(retry_after)
     return errors.CredentialRejected(message, hint=hint, extra=extra)
 
 
@@ -193,7 +197,8 @@ def _judge(
         cause = "provider_error"
     else:
         cause = "wrong_credentials" if status in {400, 402, 407, 422} else "provider_error"
-    raise rejected(cause, connector, typed, detail=detail, provider_status=status)
+    wait = parse_retry_after(response.header("retry-after")) if cause == "rate_limited" else None
+    raise rejected(cause, connector, typed, detail=detail, provider_status=status, retry_after=wait)
 
 
 def _tells_error(data: Any) -> bool:

@@ -15,7 +15,7 @@ from mooring.accounts.context import Context
 from mooring.accounts.credentials import Secrets, Times
 from mooring.accounts.models import Account
 from mooring.accounts.refresh import client_credentials_params
-from mooring.accounts.service import NewCredential, OwnerInfo
+from mooring.accounts.service import Linked, NewCredential, OwnerInfo
 from mooring.auth_configs import service as auth_configs
 from mooring.auth_configs.models import AuthConfig
 from mooring.auth_configs.service import OpenConfig, field_fault
@@ -98,7 +98,7 @@ def _fault(spec: Field, value: str) -> str | None:
 
 async def link_with_form(
     context: Context, session: ConnectSession, config: AuthConfig, values: Mapping[str, Any], *, account_id: str | None
-) -> Account:
+) -> Linked:
     """Link by a method that needs no browser: static credentials, or client credentials.
 
     Raises Unprocessable for a faulty form, CredentialRejected when the provider refuses; then nothing was written.
@@ -172,7 +172,7 @@ async def tested(
 
 async def save(
     tx: AsyncSession, context: Context, session: ConnectSession, new: NewCredential, *, account_id: str | None
-) -> Account:
+) -> Linked:
     """Save a tested credential for the session's owner (upsert rule of contract §2.1)."""
     owner = OwnerInfo(
         id=session.origin_owner_id,
@@ -186,7 +186,7 @@ async def save(
     current = await auth_configs.get(tx, ProjectId(session.project_id), new.config.id)
     if not current.active:
         raise errors.Unprocessable("this auth config was disabled meanwhile")
-    account = await accounts.link(
+    linked = await accounts.link(
         tx,
         context.vault,
         ProjectId(session.project_id),
@@ -195,8 +195,16 @@ async def save(
         account_id=account_id,
         multiple=session.multiple,
     )
-    await idempotency.record_current(tx, 200, {"id": account.id, "provider": account.connector_key})
-    return account
+    await idempotency.record_current(tx, 200, shown(linked))
+    return linked
+
+
+def shown(linked: Linked) -> dict[str, Any]:
+    """What a Hub is told of an account that it linked; `warning` stands in it only when there is one."""
+    out: dict[str, Any] = {"id": linked.account.id, "provider": linked.account.connector_key}
+    if linked.warning is not None:
+        out["warning"] = linked.warning.show()
+    return out
 
 
 async def existing_form(

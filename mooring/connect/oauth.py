@@ -67,26 +67,29 @@ async def start(
 ) -> Started:
     """Begin a flow: check session, config, attempt and return URL, commit the transaction, give the provider's URL.
 
-    Raises SessionExpired, NotFound, BadRequest for a return URL that is not allowed, Unprocessable for a faulty form. A
-    fault that the end user can mend is also noted on the attempt, because the Hub learns of it only there.
+    Raises SessionExpired, NotFound, BadRequest for a return URL that is not allowed, Unprocessable for a faulty form.
+    What goes wrong once the attempt is known is also noted on it, because the Hub learns of it only there.
     """
     async with context.db.begin() as tx:
         session = await service.by_token(tx, session_token)
         service.require_browser(session, None)  # a link that a browser has opened goes on by launches alone
-        return_url = await checked_return(context, session, return_url)
-        config = await service.config_of(tx, session, context.registry, integration_id)
         if attempt_id is None:  # Hubs before 1.6 send none
             attempt = await service.start_attempt(tx, session)
         else:
             attempt = await service.get_attempt(tx, session.id, attempt_id)
         if service.attempt_status(attempt) != "pending":
             raise errors.Conflict("this connection attempt is already over", hint="Start a new one.")
-        opened = await auth_configs.open_config(tx, context.vault, context.registry, config)
     try:
+        async with context.db.read() as tx:
+            config = await service.config_of(tx, session, context.registry, integration_id)
+            opened = await auth_configs.open_config(tx, context.vault, context.registry, config)
+        return_url = await checked_return(context, session, return_url)
         require_consent_page(opened)
-        form = linking.read_form(opened.method, values, Form(await _stored_public(context, session, config), {}, {}))
-    except errors.Unprocessable as e:
-        await fail_attempt(context, session.id, attempt.id, "invalid_form", e.message)
+        form = linking.read_form(opened.method, values, await _stored(context, session, config))
+    except errors.MooringError as e:
+        code = "invalid_form" if isinstance(e, errors.Unprocessable) else e.error_code
+        description = f"{e.message}. {e.error_hint}" if e.error_hint else e.message
+        await fail_attempt(context, session.id, attempt.id, code, description)
         raise
     return await begin(context, session, attempt, opened, form, return_url, browser, account_id=session.account_id)
 
@@ -115,12 +118,13 @@ def require_consent_page(opened: OpenConfig) -> None:
         raise errors.Unprocessable("this auth method has no consent page", hint="Post the form to /hub/accounts.")
 
 
-async def _stored_public(context: Context, session: ConnectSession, config: AuthConfig) -> Mapping[str, str]:
+async def _stored(context: Context, session: ConnectSession, config: AuthConfig) -> Form | None:
+    """What the account to be relinked holds of this form, secrets included: the Hub leaves out what nobody touched."""
     if session.account_id is None:
-        return {}
+        return None
     async with context.db.read() as tx:
         account, current = await accounts.get(tx, ProjectId(session.project_id), session.account_id)
-    return account.setup if current.id == config.id else {}
+        return await linking.stored_form(tx, context, account, current, config)
 
 
 async def begin(
@@ -286,9 +290,17 @@ async def _complete(context: Context, transaction: OAuthTransaction, params: Map
         live = await service.get_attempt(tx, session.id, transaction.attempt_id, lock=True)
         if service.attempt_status(live) != "pending":  # cancelled while the provider was asked: connect nothing
             raise errors.Conflict("the connection attempt was cancelled or has expired")
-        account = await linking.save(tx, context, session, new, account_id=transaction.account_id)
-        await service.finish_attempt(tx, live, "authenticated", account_id=account.id)
-        return account.id
+        linked = await linking.save(tx, context, session, new, account_id=transaction.account_id)
+        warning = linked.warning
+        await service.finish_attempt(
+            tx,
+            live,
+            "authenticated",
+            account_id=linked.account.id,
+            code=warning.code if warning else None,
+            description=warning.description if warning else None,
+        )
+        return linked.account.id
 
 
 def _check_issuer(transaction: OAuthTransaction, oauth2: OAuth2, iss: str | None) -> None:

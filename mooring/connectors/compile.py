@@ -50,6 +50,8 @@ def compile_connector(
         stage=spec.stage,
         description=spec.description,
         headers=headers,
+        first_byte_seconds=spec.timeouts.first_byte,
+        idle_seconds=spec.timeouts.idle,
         limits=spec.limits.model_dump(exclude_none=True) if spec.limits else {},
         page=spec.page.model_dump(by_alias=True, exclude_none=True) if spec.page else {},
         actions=dict(spec.actions),

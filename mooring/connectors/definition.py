@@ -145,6 +145,8 @@ class Connector:
     description: str | None = None
     headers: Mapping[str, Template] = field(default_factory=dict)  # sent with every call unless the caller sets them
     limits: Mapping[str, Any] = field(default_factory=dict)
+    first_byte_seconds: float = 60.0  # of a proxied call, until its answer begins
+    idle_seconds: float = 30.0  # between two parts of that answer
     page: Mapping[str, Any] = field(default_factory=dict)
     actions: Mapping[str, Any] = field(default_factory=dict)  # validated spec models; run by the actions slice
     allow_redirects: bool = False

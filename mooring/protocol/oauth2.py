@@ -11,16 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, quote_plus, urlencode, urlsplit, urlunsplit
 
 import orjson
 from cryptography.exceptions import UnsupportedAlgorithm
-from joserfc import jwt
-from joserfc.errors import JoseError, SecurityWarning
-from joserfc.jwk import ECKey, OKPKey, RSAKey, import_key
 
 from mooring.protocol.redact import clean_line
+
+if TYPE_CHECKING:
+    from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 MAX_EXPIRES_IN = 10 * 365 * 86400  # beyond ten years a lifetime is a mistake or "never"
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -110,6 +110,10 @@ def client_assertion(
     `private_key` is PEM, or a JWK as JSON whose `kid` counts when `key_id` is not given. Raises ValueError, which holds
     nothing of the key, when it is not a private key for the algorithm.
     """
+    # Few connectors sign assertions; the others need not pay for the library's memory.
+    from joserfc import jwt
+    from joserfc.errors import JoseError, SecurityWarning
+
     claims = {"iss": client_id, "sub": client_id, "aud": audience, "jti": jti, "iat": now, "exp": now + 60}
     try:
         key = _signing_key(private_key, algorithm)
@@ -124,6 +128,8 @@ def client_assertion(
 
 
 def _signing_key(private_key: str, algorithm: str) -> ECKey | OKPKey | RSAKey:
+    from joserfc.jwk import import_key
+
     text = private_key.strip()
     material = orjson.loads(text) if text.startswith("{") else text
     if algorithm.startswith("ES"):

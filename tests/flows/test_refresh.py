@@ -571,7 +571,7 @@ def two_hubs(
         yield hubs[0], hubs[1]
 
 
-async def _storm(project: Project, account: str, urls: list[str], callers: int) -> list[tuple[int, str]]:
+async def storm(project: Project, account: str, urls: list[str], callers: int) -> list[tuple[int, str]]:
     """Status and body for many callers at once, spread over the hubs."""
     limits = httpx.Limits(max_connections=callers)
     async with httpx.AsyncClient(
@@ -594,7 +594,7 @@ async def test_a_storm_of_callers_sends_one_token_request(
             end_token(two_hubs[0], account)
         oidc.reset()
         oidc.fault("tokenDelayAfterCommit", ms=250)
-        answers = await _storm(project, account, [h.url for h in two_hubs], 200)
+        answers = await storm(project, account, [h.url for h in two_hubs], 200)
         assert {status for status, _ in answers} == {200}, next(a for a in answers if a[0] != 200)
         stats = oidc.stats()
         assert (stats["token"], stats["token_err"], stats["reuse_detected"]) == (1, {}, 0)
@@ -607,7 +607,7 @@ async def test_a_storm_on_a_grant_that_is_over_asks_once(two_hubs: tuple[Hub, Hu
     for turn in (1, 2, 3):
         provider.control("revoke")
         end_token(two_hubs[0], account)
-        answers = await _storm(project, account, [h.url for h in two_hubs], 60)
+        answers = await storm(project, account, [h.url for h in two_hubs], 60)
         assert {status for status, _ in answers} == {401}
         assert refreshes(provider) == turn
         assert code_of(project, account) == ("expired", "grant_refused")
