@@ -13,15 +13,16 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 
-from mooring import __version__, errors, idempotent
+from mooring import __version__, errors, idempotent, manual
 from mooring.accounts import api as accounts_api
 from mooring.accounts.context import Context
 from mooring.auth_configs import api as auth_configs_api
 from mooring.auth_configs import meta as connectors_meta
 from mooring.connect import api as connect_api
-from mooring.connect import guides_api, hosted, hub_api, pages, preflight_api
+from mooring.connect import assets, guides_api, hosted, hub_api, overview_api, pages, preflight_api
 from mooring.connectors import api as connectors_api
 from mooring.connectors import guide_pages
+from mooring.identity import project_api
 from mooring.kit import clock, ids
 from mooring.kit.server import SAFE_HEADERS, Exchange, Receive, Scope, Send
 from mooring.kit.web import DEFAULT_POLICY, Json, fault, install_error_handlers, limit_body, send_error
@@ -53,8 +54,11 @@ def create_app(settings: Settings, *, public_url: str) -> Edge:
     for module in (
         connect_api,
         hub_api,
+        overview_api,
         pages,
         hosted,
+        assets,
+        manual,
         auth_configs_api,
         preflight_api,
         accounts_api,
@@ -62,6 +66,7 @@ def create_app(settings: Settings, *, public_url: str) -> Edge:
         connectors_api,
         guide_pages,
         guides_api,
+        project_api,
         proxy_api,
         logs_api,
         webhooks_api,
@@ -97,6 +102,38 @@ def _refuse_nul(scope: Scope) -> None:
         raise errors.BadRequest("the query holds a NUL character")
 
 
+async def _cors(context: Context, scope: Scope) -> list[tuple[bytes, bytes]]:
+    """The Hub's calls carry a token header and no cookie: any origin, until origins are registered (contract §10).
+
+    A preflight and a refused token name no project. They meet the origins of all projects; what a project answers after
+    that, only its own origins can read.
+    """
+    origins = scope.get("mooring.hub_origins")
+    if origins is None:
+        own = frozenset(context.settings.allowed_origins)
+        try:
+            registered, some_open = await context.projects.all_origins()
+        except (SQLAlchemyError, OSError):  # the answer says so already; it must not fail for its headers
+            registered, some_open = frozenset(), False
+        origins = own | registered if own or not some_open else frozenset()
+    allowed = b"*"
+    out = []
+    if origins:
+        origin = next((v for n, v in scope["headers"] if n == b"origin"), b"")
+        out.append((b"vary", b"Origin"))
+        asking = origin.decode("latin-1").lower()
+        if asking not in origins and asking != context.public_url:
+            return out
+        allowed = origin
+    out += [
+        (b"access-control-allow-origin", allowed),
+        (b"access-control-allow-methods", HUB_METHODS),
+        (b"access-control-allow-headers", HUB_HEADERS),
+        (b"access-control-max-age", b"600"),
+    ]
+    return out
+
+
 class Edge:
     """What every request meets first: health of the process, request id, CORS of the Hub, safe headers, the hot path."""
 
@@ -106,7 +143,6 @@ class Edge:
         self.public_url = public_url
         self._context: Context | None = None
         self._https = public_url.startswith("https://")
-        self._origins = frozenset(settings.allowed_origins)
 
     @asynccontextmanager
     async def running(self, *, supervised: bool = False) -> AsyncIterator[Context]:
@@ -146,7 +182,9 @@ class Edge:
         request_id = ids.time_uuid()
         scope["mooring.request_id"] = request_id
         extra = self._extra_headers(scope, path, request_id)
-        if path.startswith("/hub/") and scope["method"] == "OPTIONS":
+        hub = path.startswith("/hub/")
+        if hub and scope["method"] == "OPTIONS":
+            extra += await _cors(context, scope)
             await send({"type": "http.response.start", "status": 204, "headers": [*extra, (b"content-length", b"0")]})
             await send({"type": "http.response.body", "body": b""})
             return
@@ -160,6 +198,8 @@ class Edge:
             nonlocal status, begun
             if message["type"] == "http.response.start":
                 status, begun = message["status"], True
+                if hub:
+                    extra.extend(await _cors(context, scope))
                 given = {name for name, _ in message["headers"]}
                 message["headers"] = [*message["headers"], *((n, v) for n, v in extra if n not in given)]
             await send(message)
@@ -206,28 +246,7 @@ class Edge:
         extra = [*SAFE_HEADERS, DEFAULT_POLICY, (b"x-request-id", request_id.encode())]
         if self._https:
             extra.append((b"strict-transport-security", b"max-age=31536000"))
-        if path.startswith("/hub/"):
-            extra += self._cors(scope)
         return extra
-
-    def _cors(self, scope: Scope) -> list[tuple[bytes, bytes]]:
-        """The Hub's calls carry a token header and no cookie: any origin, until origins are registered (contract §10)."""
-        allowed = b"*"
-        out = []
-        if self._origins:
-            origin = next((v for n, v in scope["headers"] if n == b"origin"), b"")
-            out.append((b"vary", b"Origin"))
-            own = origin.decode("latin-1").lower()
-            if own not in self._origins and own != self.public_url:
-                return out
-            allowed = origin
-        out += [
-            (b"access-control-allow-origin", allowed),
-            (b"access-control-allow-methods", HUB_METHODS),
-            (b"access-control-allow-headers", HUB_HEADERS),
-            (b"access-control-max-age", b"600"),
-        ]
-        return out
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()

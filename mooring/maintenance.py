@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import delete, select
 
 from mooring.accounts.context import Context
-from mooring.connect.models import ConnectSession, OAuthTransaction
+from mooring.connect.models import ConnectionLaunch, ConnectSession, OAuthTransaction
 from mooring.kit import clock, idempotency
 from mooring.kit.db import Change
 from mooring.kit.jobs import Claim
@@ -25,6 +25,7 @@ async def housekeeping(context: Context, _job: Claim) -> datetime | None:
         old = select(RequestLog.id).where(RequestLog.started_at < now - timedelta(days=LOG_DAYS)).limit(BITE)
         removed = await tx.execute(delete(RequestLog).where(RequestLog.id.in_(old)))
         await tx.execute(delete(OAuthTransaction).where(OAuthTransaction.expires_at < now - timedelta(days=1)))
+        await tx.execute(delete(ConnectionLaunch).where(ConnectionLaunch.expires_at < now))
         await tx.execute(delete(ConnectSession).where(ConnectSession.expires_at < now - timedelta(days=30)))
         await tx.execute(delete(Change).where(Change.at < now - timedelta(minutes=1)))
         await idempotency.purge(tx)

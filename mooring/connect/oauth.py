@@ -78,9 +78,9 @@ async def start(
     Raises SessionExpired, NotFound, BadRequest for a return URL that is not allowed, Unprocessable for a faulty form.
     What goes wrong once the attempt is known is also noted on it, because the Hub learns of it only there.
     """
-    return_url = return_url or f"{context.public_url}/embedded/accounts/callback"
     async with context.db.begin() as tx:
         session = await service.by_token(tx, session_token)
+        service.require_browser(session, None)  # a link that a browser has opened goes on by launches alone
         if attempt_id is None:  # Hubs before 1.6 send none
             attempt = await service.start_attempt(tx, session)
         else:
@@ -91,9 +91,10 @@ async def start(
         async with context.db.read() as tx:
             config = await service.config_of(tx, session, context.registry, integration_id)
             opened = await auth_configs.open_config(tx, context.vault, context.registry, config)
-        _require_allowed(context, return_url)
-        form = _form(opened, values, await _stored(context, session, config))
-        await _check_way_back(context, opened, form)
+        return_url = await checked_return(context, session, return_url)
+        require_consent_page(opened)
+        form = linking.read_form(opened.method, values, await _stored(context, session, config))
+        await check_way_back(context, opened, form)
     except errors.CredentialRejected as e:
         code, text = reporting.attempt_words(opened.connector.title, e, None)
         await fail_attempt(context, session.id, attempt.id, code, text)
@@ -103,21 +104,28 @@ async def start(
         description = f"{e.message}. {e.error_hint}" if e.error_hint else e.message
         await fail_attempt(context, session.id, attempt.id, code, description)
         raise
-    return await _begin(context, session, attempt, opened, form, return_url, browser)
+    return await begin(context, session, attempt, opened, form, return_url, browser, account_id=session.account_id)
 
 
-def _require_allowed(context: Context, return_url: str) -> None:
+async def checked_return(context: Context, session: ConnectSession, url: str | None) -> str:
+    """Where the flow returns to; our own landing page unless told. Raises BadRequest for a place not allowed (rule O8)."""
+    url = url or f"{context.public_url}/embedded/accounts/callback"
     # Browsers drop tabs and line breaks from a URL, so what was checked would not be where they go.
-    plain = return_url.isascii() and return_url.isprintable() and " " not in return_url
-    if not plain or len(return_url) > MAX_URL or not context.is_allowed_return(return_url):
+    plain = url.isascii() and url.isprintable() and " " not in url
+    if (
+        not plain
+        or len(url) > MAX_URL
+        or not context.is_allowed_return(url, await context.projects(session.project_id))
+    ):
         raise errors.BadRequest(
             "redirect_uri is not on an allowed origin",
             code="RedirectNotAllowedError",
-            hint="Add the origin of the page that embeds the Hub to MOORING_ALLOWED_ORIGINS.",
+            hint="Add the origin of the page that embeds the Hub to the project's allowed origins: PATCH /project.",
         )
+    return url
 
 
-async def _check_way_back(context: Context, opened: OpenConfig, form: Form) -> None:
+async def check_way_back(context: Context, opened: OpenConfig, form: Form) -> None:
     """Refuse before anybody consents what can't succeed: a token endpoint that the egress guard blocks.
 
     Costs a look into the guard's cache. A failure of DNS may pass, so it stops nothing here.
@@ -135,10 +143,10 @@ async def _check_way_back(context: Context, opened: OpenConfig, form: Form) -> N
             raise diagnosing.refusal(opened.connector, found) from None
 
 
-def _form(opened: OpenConfig, values: Mapping[str, str], stored: Form | None) -> Form:
+def require_consent_page(opened: OpenConfig) -> None:
+    """Refuse a method that needs no browser. Raises Unprocessable."""
     if opened.method.oauth2 is None or opened.method.oauth2.grant != "authorization_code":
         raise errors.Unprocessable("this auth method has no consent page", hint="Post the form to /hub/accounts.")
-    return linking.read_form(opened.method, values, stored)
 
 
 async def _stored(context: Context, session: ConnectSession, config: AuthConfig) -> Form | None:
@@ -150,7 +158,7 @@ async def _stored(context: Context, session: ConnectSession, config: AuthConfig)
         return await linking.stored_form(tx, context, account, current, config)
 
 
-async def _begin(
+async def begin(
     context: Context,
     session: ConnectSession,
     attempt: ConnectionAttempt,
@@ -158,7 +166,10 @@ async def _begin(
     form: Form,
     return_url: str,
     browser: str | None,
+    *,
+    account_id: str | None,
 ) -> Started:
+    """Commit the transaction of a flow, then say where the browser goes."""
     oauth2 = opened.method.oauth2
     assert oauth2 is not None and oauth2.authorize_url is not None
     state, verifier = ids.secret_token(), ids.secret_token(48)
@@ -189,6 +200,7 @@ async def _begin(
                 attempt_id=attempt.id,
                 auth_config_id=opened.row.id,
                 connector_key=opened.connector.key,
+                account_id=account_id,
                 browser_hash=ids.digest(browser),
                 redirect_uri=redirect_uri,
                 return_url=return_url,
@@ -311,8 +323,8 @@ async def _complete(context: Context, transaction: OAuthTransaction, params: Map
         row = await auth_configs.get(tx, ProjectId(transaction.project_id), transaction.auth_config_id)
         if not row.active:
             raise reporting.refused("disabled", _title(context, transaction))
-        if session.account_id is not None:  # it may have been deleted meanwhile: then no code is sent
-            await accounts.get(tx, ProjectId(transaction.project_id), session.account_id)
+        if transaction.account_id is not None:  # it may have been deleted meanwhile: then no code is sent
+            await accounts.get(tx, ProjectId(transaction.project_id), transaction.account_id)
         opened = await auth_configs.open_config(tx, context.vault, context.registry, row)
         key = await sealing.open_key(tx, context.vault, auth_configs.owner_of(row))
         name = f"{_SEALED}:{transaction.state_hash.hex()}"
@@ -339,7 +351,7 @@ async def _complete(context: Context, transaction: OAuthTransaction, params: Map
     async with context.db.begin() as tx:
         live = await service.get_attempt(tx, session.id, transaction.attempt_id, lock=True)
         _require_pending(live)  # cancelled while the provider was asked: connect nothing
-        linked = await linking.save(tx, context, session, new, account_id=session.account_id)
+        linked = await linking.save(tx, context, session, new, account_id=transaction.account_id)
         warning = linked.warning
         await service.finish_attempt(
             tx,

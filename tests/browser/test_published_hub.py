@@ -13,7 +13,7 @@ from mooring.accounts.credentials import REDACTED
 from tests.browser.chromium import no_errors
 from tests.browser.published import Published, host_pages
 from tests.conftest import Ports, oidc_connector
-from tests.flows.linking import age_flow, sandbox_config, wait_until
+from tests.flows.linking import age_flow, sandbox_config
 from tests.hub import Hub, Project, Session, ok
 from tests.rows import query
 from tests.sandbox.harness import Sandbox
@@ -661,12 +661,3 @@ def test_an_origin_that_is_not_registered_reads_nothing(
         tab.evaluate(read, [f"{project.hub.url}/hub/settings", session.token])
     tab.goto(origin + "/")
     assert tab.evaluate(read, [f"{project.hub.url}/hub/settings", session.token]) == 200
-
-
-def test_the_auth_link_loads_and_links(tab: Page, project: Project, provider: Sandbox) -> None:
-    project.config("sandbox", "api_key", {"sandbox_url": provider.url})
-    tab.goto(project.session("by-link", provider="sandbox").created["auth_link_url"])
-    tab.get_by_label("API key").fill("sandbox-key-acme")
-    tab.get_by_role("button", name="Connect").click()
-    wait_until(lambda: len(ok(project.http.get("/accounts"))) == 1)
-    no_errors(tab)
