@@ -20,6 +20,7 @@ from mooring.auth_configs import api as auth_configs_api
 from mooring.connect import api as connect_api
 from mooring.connect import hosted, hub_api, pages
 from mooring.connectors import api as connectors_api
+from mooring.identity import project_api
 from mooring.kit import clock, ids
 from mooring.kit.server import SAFE_HEADERS, Exchange, Receive, Scope, Send
 from mooring.kit.web import DEFAULT_POLICY, Json, install_error_handlers, limit_body, send_error, unexpected
@@ -56,6 +57,7 @@ def create_app(settings: Settings, *, public_url: str) -> Edge:
         auth_configs_api,
         accounts_api,
         connectors_api,
+        project_api,
         proxy_api,
         logs_api,
         webhooks_api,
@@ -91,6 +93,38 @@ def _refuse_nul(scope: Scope) -> None:
         raise errors.BadRequest("the query holds a NUL character")
 
 
+async def _cors(context: Context, scope: Scope) -> list[tuple[bytes, bytes]]:
+    """The Hub's calls carry a token header and no cookie: any origin, until origins are registered (contract §10).
+
+    A preflight and a refused token name no project. They meet the origins of all projects; what a project answers after
+    that, only its own origins can read.
+    """
+    origins = scope.get("mooring.hub_origins")
+    if origins is None:
+        own = frozenset(context.settings.allowed_origins)
+        try:
+            registered, some_open = await context.projects.all_origins()
+        except (SQLAlchemyError, OSError):  # the answer says so already; it must not fail for its headers
+            registered, some_open = frozenset(), False
+        origins = own | registered if own or not some_open else frozenset()
+    allowed = b"*"
+    out = []
+    if origins:
+        origin = next((v for n, v in scope["headers"] if n == b"origin"), b"")
+        out.append((b"vary", b"Origin"))
+        asking = origin.decode("latin-1").lower()
+        if asking not in origins and asking != context.public_url:
+            return out
+        allowed = origin
+    out += [
+        (b"access-control-allow-origin", allowed),
+        (b"access-control-allow-methods", HUB_METHODS),
+        (b"access-control-allow-headers", HUB_HEADERS),
+        (b"access-control-max-age", b"600"),
+    ]
+    return out
+
+
 class Edge:
     """What every request meets first: health of the process, request id, CORS of the Hub, safe headers, the hot path."""
 
@@ -100,7 +134,6 @@ class Edge:
         self.public_url = public_url
         self._context: Context | None = None
         self._https = public_url.startswith("https://")
-        self._origins = frozenset(settings.allowed_origins)
 
     @asynccontextmanager
     async def running(self, *, supervised: bool = False) -> AsyncIterator[Context]:
@@ -140,7 +173,9 @@ class Edge:
         request_id = ids.time_uuid()
         scope["mooring.request_id"] = request_id
         extra = self._extra_headers(scope, path, request_id)
-        if path.startswith("/hub/") and scope["method"] == "OPTIONS":
+        hub = path.startswith("/hub/")
+        if hub and scope["method"] == "OPTIONS":
+            extra += await _cors(context, scope)
             await send({"type": "http.response.start", "status": 204, "headers": [*extra, (b"content-length", b"0")]})
             await send({"type": "http.response.body", "body": b""})
             return
@@ -151,6 +186,8 @@ class Edge:
             nonlocal status, begun
             if message["type"] == "http.response.start":
                 status, begun = message["status"], True
+                if hub:
+                    extra.extend(await _cors(context, scope))
                 given = {name for name, _ in message["headers"]}
                 message["headers"] = [*message["headers"], *((n, v) for n, v in extra if n not in given)]
             await send(message)
@@ -197,28 +234,7 @@ class Edge:
         extra = [*SAFE_HEADERS, DEFAULT_POLICY, (b"x-request-id", request_id.encode())]
         if self._https:
             extra.append((b"strict-transport-security", b"max-age=31536000"))
-        if path.startswith("/hub/"):
-            extra += self._cors(scope)
         return extra
-
-    def _cors(self, scope: Scope) -> list[tuple[bytes, bytes]]:
-        """The Hub's calls carry a token header and no cookie: any origin, until origins are registered (contract §10)."""
-        allowed = b"*"
-        out = []
-        if self._origins:
-            origin = next((v for n, v in scope["headers"] if n == b"origin"), b"")
-            out.append((b"vary", b"Origin"))
-            own = origin.decode("latin-1").lower()
-            if own not in self._origins and own != self.public_url:
-                return out
-            allowed = origin
-        out += [
-            (b"access-control-allow-origin", allowed),
-            (b"access-control-allow-methods", HUB_METHODS),
-            (b"access-control-allow-headers", HUB_HEADERS),
-            (b"access-control-max-age", b"600"),
-        ]
-        return out
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()

@@ -26,8 +26,11 @@ router = APIRouter(prefix="/hub", tags=["Hub"])
 
 async def hub_session(request: Request, x_hub_session_token: Annotated[str | None, Header()] = None) -> ConnectSession:
     """The session whose token came in `x-hub-session-token`. Raises SessionExpired."""
-    async with request.app.state.context.db.read() as tx:
-        return await service.by_token(tx, x_hub_session_token)
+    context = request.app.state.context
+    async with context.db.read() as tx:
+        session = await service.by_token(tx, x_hub_session_token)
+    request.scope["mooring.hub_origins"] = context.origins_of(await context.projects(session.project_id))
+    return session
 
 
 Session = Annotated[ConnectSession, Depends(hub_session)]

@@ -70,17 +70,9 @@ async def start(
     Raises SessionExpired, NotFound, BadRequest for a return URL that is not allowed, Unprocessable for a faulty form. A
     fault that the end user can mend is also noted on the attempt, because the Hub learns of it only there.
     """
-    return_url = return_url or f"{context.public_url}/embedded/accounts/callback"
-    # Browsers drop tabs and line breaks from a URL, so what was checked would not be where they go.
-    plain = return_url.isascii() and return_url.isprintable() and " " not in return_url
-    if not plain or len(return_url) > MAX_URL or not context.is_allowed_return(return_url):
-        raise errors.BadRequest(
-            "redirect_uri is not on an allowed origin",
-            code="RedirectNotAllowedError",
-            hint="Add the origin of the page that embeds the Hub to MOORING_ALLOWED_ORIGINS.",
-        )
     async with context.db.begin() as tx:
         session = await service.by_token(tx, session_token)
+        return_url = await checked_return(context, session, return_url)
         config = await service.config_of(tx, session, context.registry, integration_id)
         if attempt_id is None:  # Hubs before 1.6 send none
             attempt = await service.start_attempt(tx, session)
@@ -95,6 +87,24 @@ async def start(
         await fail_attempt(context, session.id, attempt.id, "invalid_form", e.message)
         raise
     return await _begin(context, session, attempt, opened, form, return_url, browser)
+
+
+async def checked_return(context: Context, session: ConnectSession, url: str | None) -> str:
+    """Where the flow returns to; our own landing page unless told. Raises BadRequest for a place not allowed (rule O8)."""
+    url = url or f"{context.public_url}/embedded/accounts/callback"
+    # Browsers drop tabs and line breaks from a URL, so what was checked would not be where they go.
+    plain = url.isascii() and url.isprintable() and " " not in url
+    if (
+        not plain
+        or len(url) > MAX_URL
+        or not context.is_allowed_return(url, await context.projects(session.project_id))
+    ):
+        raise errors.BadRequest(
+            "redirect_uri is not on an allowed origin",
+            code="RedirectNotAllowedError",
+            hint="Add the origin of the page that embeds the Hub to the project's allowed origins: PATCH /project.",
+        )
+    return url
 
 
 def _form(opened: OpenConfig, values: Mapping[str, str], stored: Mapping[str, str]) -> Form:

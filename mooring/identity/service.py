@@ -111,6 +111,7 @@ async def create_project(tx: AsyncSession, organization_id: int, name: str) -> P
         id = _numbered(slug)
     project = Project(id=id, organization_id=organization_id, name=name, created_at=clock.now())
     tx.add(project)
+    record_change(tx, "project_origins", "all")
     await tx.flush()
     return project
 
