@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mooring import errors
 from mooring.accounts import credentials, lifecycle, revocation, service
 from mooring.accounts.context import Context
+from mooring.accounts.limits import AccountLimits, limits_of
 from mooring.accounts.models import Account
 from mooring.accounts.service import AccountChange
 from mooring.auth_configs.models import AuthConfig
@@ -195,6 +196,16 @@ async def get_account_meta(request: Request, caller: Reader, id: str) -> dict[st
         "category": connector.categories[0] if connector else "other",
         "models": {},
     }
+
+
+@router.get("/{id}/limits")
+async def get_account_limits(request: Request, caller: Reader, id: str) -> AccountLimits:
+    """How an account stands inside its provider's rate limit, as the process that answers sees it.
+
+    Several processes share what the provider allows evenly; `share` is this one's part, and the windows show that part.
+    """
+    context: Context = request.app.state.context
+    return limits_of(context, await context.accounts.get(caller.project_id, id))
 
 
 @router.patch("/{id}")

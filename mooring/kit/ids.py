@@ -30,6 +30,12 @@ def time_uuid() -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
+def first_at(moment: float) -> str:
+    """The least `time_uuid` of a UNIX time: what was made earlier sorts before it."""
+    text = f"{max(0, int(moment * 1000)):012x}"
+    return f"{text[:8]}-{text[8:]}-0000-0000-000000000000"
+
+
 def secret_token(size: int = 32) -> str:
     """`size` random bytes (256 bits by default), URL-safe."""
     return secrets.token_urlsafe(size)

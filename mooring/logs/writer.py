@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
 import orjson
 import structlog
-from sqlalchemy import TextClause, text
+from sqlalchemy import TextClause, insert, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from mooring.kit.db import Database
+from mooring.logs.models import RequestDetail
+from mooring.logs.record import Record
 
 log = structlog.get_logger(__name__)
 
 FLUSH_SECONDS = 0.2
 BATCH = 2000
 LIMIT = 50_000  # rows that may wait; beyond it the oldest are dropped and counted
+DETAIL_LIMIT = 32 << 20  # bytes of sealed details that may wait; beyond it a row goes without
 
 
 @dataclass(slots=True)
@@ -48,7 +52,18 @@ class Entry:
     success: bool = False
     error_code: str | None = None
     duration_ms: float = 0.0
+    provider_ms: float = 0.0
+    bytes_up: int = 0
+    bytes_down: int = 0
+    record: Record | None = field(default=None, repr=False)  # advanced logs, while the call runs
+    record_errors_only: bool = False
+    detail: bytes | None = field(default=None, repr=False)  # and sealed
+    detail_days: int = 0
     steps: list[dict[str, Any]] = field(default_factory=list)
+
+    def keep_details(self, *, errors_only: bool, days: int) -> None:
+        """Gather headers and bodies of the call (advanced logs)."""
+        self.record, self.record_errors_only, self.detail_days = Record(), errors_only, days
 
     def finish(self, status: int, duration_ms: float, *, error_code: str | None = None) -> Entry:
         """Set the outcome."""
@@ -56,6 +71,10 @@ class Entry:
         self.success = 200 <= status < 400 and error_code is None
         self.duration_ms = round(duration_ms, 3)
         self.error_code = error_code
+        if self.record is not None:
+            if status >= 400 or not self.record_errors_only:
+                self.detail = self.record.sealed(status, self.url)
+            self.record = None  # it holds secrets
         return self
 
     def row(self, zone: str) -> list[Any]:
@@ -79,6 +98,9 @@ class Entry:
             _moment(self.started_at) + zone,
             _moment(self.started_at + self.duration_ms / 1000) + zone,
             self.duration_ms,
+            self.provider_ms,
+            self.bytes_up,
+            self.bytes_down,
             self.source_type,
             self.source_id,
             self.source_ip,
@@ -105,6 +127,9 @@ _COLUMNS = [
     "started_at",
     "ended_at",
     "duration_ms",
+    "provider_ms",
+    "bytes_up",
+    "bytes_down",
     "source_type",
     "source_id",
     "source_ip",
@@ -117,6 +142,9 @@ _POSTGRES_TYPES = {
     "started_at": "timestamptz",
     "ended_at": "timestamptz",
     "duration_ms": "double precision",
+    "provider_ms": "double precision",
+    "bytes_up": "bigint",
+    "bytes_down": "bigint",
     "steps": "jsonb",
 }
 
@@ -158,6 +186,20 @@ def _is_away(error: Exception) -> bool:
     )
 
 
+def _details(batch: Sequence[Entry]) -> list[dict[str, Any]]:
+    return [
+        {
+            "request_id": entry.id,
+            "project_id": entry.project_id,
+            "account_id": entry.account_id,
+            "sealed": entry.detail,
+            "expires_at": datetime.fromtimestamp(entry.started_at, UTC) + timedelta(days=entry.detail_days),
+        }
+        for entry in batch
+        if entry.detail is not None
+    ]
+
+
 class LogWriter:
     """Collects entries of one process and writes them in batches."""
 
@@ -169,13 +211,27 @@ class LogWriter:
         self._wake = asyncio.Event()
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
+        self._detail_bytes = 0
+        self.written = 0
         self.dropped = 0
+        self.details_dropped = 0
+
+    @property
+    def waiting(self) -> int:
+        """Rows that are not written yet."""
+        return len(self._waiting)
 
     def add(self, entry: Entry) -> None:
         """Queue a finished entry."""
         if len(self._waiting) >= LIMIT:
-            self._waiting.popleft()
+            self._forget(self._waiting.popleft())
             self.dropped += 1
+        if entry.detail is not None:
+            if self._detail_bytes + len(entry.detail) > DETAIL_LIMIT:
+                entry.detail = None
+                self.details_dropped += 1
+            else:
+                self._detail_bytes += len(entry.detail)
         self._waiting.append(entry)
         self._wake.set()
 
@@ -201,6 +257,9 @@ class LogWriter:
                     async with self._db.begin() as tx:
                         rows = orjson.dumps([entry.row(self._zone) for entry in batch])
                         await tx.execute(self._insert, {"rows": rows.decode()})
+                        details = _details(batch)
+                        if details:
+                            await tx.execute(insert(RequestDetail), details)
                 except asyncio.CancelledError:
                     self._waiting.extendleft(reversed(batch))
                     raise
@@ -213,8 +272,17 @@ class LogWriter:
                         self._waiting.extendleft(reversed(batch))
                         size = 1
                     else:
+                        self._forget(batch[0])
                         self.dropped += 1
                         log.error("request log row refused and dropped", id=batch[0].id, error=type(e).__name__)  # noqa: TRY400 - its text holds the row
+                else:
+                    self.written += len(batch)
+                    for entry in batch:
+                        self._forget(entry)
+
+    def _forget(self, entry: Entry) -> None:
+        if entry.detail is not None:
+            self._detail_bytes -= len(entry.detail)
 
     async def _run(self) -> None:
         while True:
