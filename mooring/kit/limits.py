@@ -264,7 +264,7 @@ class Provider:
 
     def may_repeat(self) -> bool:
         """Take one repetition from the budget: a tenth of the traffic, and a few in reserve (rule R11)."""
-        self._tokens = min(RETRY_RESERVE, self._tokens + (self.calls - self._earned_at) * RETRY_SHARE)
+        self._tokens = min(RETRY_RESERVE, self._tokens + max(0, self.calls - self._earned_at) * RETRY_SHARE)
         self._earned_at = self.calls
         if self._tokens < 1:
             return False
