@@ -40,7 +40,7 @@ async def housekeeping(context: Context, _job: Claim) -> datetime | None:
 async def drop_logs(db: Database, before: datetime, end: float) -> bool:
     """Delete log rows of calls that began before a time. Returns whether none is left; `end` is monotonic.
 
-    The id sorts by time, so each bite is one range of the primary key (decision 17).
+    The id sorts by time, so each bite is one range of the primary key (decision 16).
     """
     old = select(RequestLog.id).where(RequestLog.id < ids.first_at(before.timestamp())).order_by(RequestLog.id)
     return await _drop(db, delete(RequestLog).where(RequestLog.id.in_(old.limit(BITE))), end)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -12,7 +12,8 @@ from typing import Any
 
 import orjson
 import structlog
-from sqlalchemy import TextClause, insert, text
+from sqlalchemy import TextClause, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -59,6 +60,7 @@ class Entry:
     record_errors_only: bool = False
     detail: bytes | None = field(default=None, repr=False)  # and sealed
     detail_days: int = 0
+    traceparent: str | None = None  # of the caller, where traces are exported
     steps: list[dict[str, Any]] = field(default_factory=list)
 
     def keep_details(self, *, errors_only: bool, days: int) -> None:
@@ -149,16 +151,19 @@ _POSTGRES_TYPES = {
 }
 
 
+_TWICE = "ON CONFLICT DO NOTHING"  # the connection broke after the commit and before its answer: the batch came again
+
+
 def _insert(is_sqlite: bool) -> TextClause:
     """One statement with one parameter for a whole batch: the driver converts one text instead of 22 values per row,
     and SQLite writes the batch without taking Python's lock for each row."""
     names = ", ".join(_COLUMNS)
     if is_sqlite:
         values = ", ".join(f"value ->> {i}" if i < _JSON_COLUMN else f"value -> {i}" for i in range(len(_COLUMNS)))
-        return text(f"INSERT INTO request_logs ({names}) SELECT {values} FROM json_each(:rows)")  # noqa: S608
+        return text(f"INSERT INTO request_logs ({names}) SELECT {values} FROM json_each(:rows) WHERE true {_TWICE}")  # noqa: S608
     shown = [f"CAST(value ->> {i} AS {_POSTGRES_TYPES.get(name, 'text')})" for i, name in enumerate(_COLUMNS)]
     rows = "jsonb_array_elements(CAST(:rows AS jsonb))"
-    return text(f"INSERT INTO request_logs ({names}) SELECT {', '.join(shown)} FROM {rows}")  # noqa: S608
+    return text(f"INSERT INTO request_logs ({names}) SELECT {', '.join(shown)} FROM {rows} {_TWICE}")  # noqa: S608
 
 
 @lru_cache(maxsize=64)
@@ -206,6 +211,8 @@ class LogWriter:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._insert = _insert(db.is_sqlite)
+        dialect = sqlite if db.is_sqlite else postgresql
+        self._insert_details = dialect.insert(RequestDetail).on_conflict_do_nothing()
         self._zone = "" if db.is_sqlite else "+00"  # SQLite keeps UTC text without a zone
         self._waiting: deque[Entry] = deque()
         self._wake = asyncio.Event()
@@ -215,6 +222,7 @@ class LogWriter:
         self.written = 0
         self.dropped = 0
         self.details_dropped = 0
+        self.listener: Callable[[Sequence[Entry]], None] | None = None  # told of every batch that was written
 
     @property
     def waiting(self) -> int:
@@ -259,7 +267,7 @@ class LogWriter:
                         await tx.execute(self._insert, {"rows": rows.decode()})
                         details = _details(batch)
                         if details:
-                            await tx.execute(insert(RequestDetail), details)
+                            await tx.execute(self._insert_details, details)
                 except asyncio.CancelledError:
                     self._waiting.extendleft(reversed(batch))
                     raise
@@ -277,8 +285,17 @@ class LogWriter:
                         log.error("request log row refused and dropped", id=batch[0].id, error=type(e).__name__)  # noqa: TRY400 - its text holds the row
                 else:
                     self.written += len(batch)
+                    self._tell(batch)
                     for entry in batch:
                         self._forget(entry)
+
+    def _tell(self, batch: Sequence[Entry]) -> None:
+        if self.listener is None:
+            return
+        try:
+            self.listener(batch)
+        except Exception as e:  # noqa: BLE001 - an export must not stop the log
+            log.error("calls not exported", error=type(e).__name__)  # noqa: TRY400 - its text may hold a row
 
     def _forget(self, entry: Entry) -> None:
         if entry.detail is not None:

@@ -92,6 +92,8 @@ async def proxy(
     entry.path = entry.path.partition("?")[0]
     if caller.advanced_logs != "off":
         entry.keep_details(errors_only=caller.advanced_logs == "errors", days=caller.advanced_logs_days)
+    if context.logs.listener is not None:
+        entry.traceparent = request.headers.get("traceparent")
     request.scope["mooring.logged"] = True
     work = _perform(context, request, caller, body, method, x_account_id, entry)
     if not heartbeat.is_asked_for(request.headers.getlist("prefer")):

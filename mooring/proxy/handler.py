@@ -65,6 +65,10 @@ async def handle(context: Context, exchange: Exchange) -> None:
         context.counters.call(entry.provider, code, status, spent, entry.provider_ms)
         if entry.project_id:
             entry.bytes_up, entry.bytes_down = exchange.received, exchange.sent
+            if context.logs.listener is not None:
+                entry.traceparent = next(
+                    (v.decode("latin-1") for n, v in exchange.headers if n == b"traceparent"), None
+                )
             context.logs.add(entry.finish(status, spent, error_code=code))
 
 

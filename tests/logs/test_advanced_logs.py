@@ -39,7 +39,7 @@ def in_database(hub: Hub, statement: Any) -> Any:
         try:
             async with db.begin() as tx:
                 found = await tx.execute(statement)
-                return found.all() if found.returns_rows else None
+                return found.all() if statement.is_select else None
         finally:
             await db.close()
 

@@ -1,16 +1,16 @@
-"""The writer of the request log: nothing is lost below its bound, and beyond it memory does not grow (decision 17)."""
+"""The writer of the request log: nothing is lost below its bound, and beyond it memory does not grow (decision 16)."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 import tracemalloc
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 import pytest
-from sqlalchemy import func, insert, select, text
+from sqlalchemy import func, insert, select
 
 from mooring.kit import clock, ids
 from mooring.kit.db import Database
@@ -20,6 +20,7 @@ from mooring.logs.writer import Entry, LogWriter
 from mooring.maintenance import drop_details, drop_logs
 from mooring.migrations import runner
 from tests.servers.postgres import PostgresServer
+from tests.servers.toxic import ToxicLink
 
 
 def entry(project: str = "p", **more: object) -> Entry:
@@ -27,20 +28,24 @@ def entry(project: str = "p", **more: object) -> Entry:
     return made.finish(200, 1.5)
 
 
-@pytest.fixture
-def own_postgres() -> Iterator[PostgresServer]:
-    """A server that a test may take away."""
-    with PostgresServer() as server:
-        yield server
-
-
 async def count(db: Database) -> int:
     async with db.read() as tx:
         return await tx.scalar(select(func.count()).select_from(RequestLog)) or 0
 
 
-async def test_a_database_that_is_away_for_five_seconds_loses_nothing(own_postgres: PostgresServer) -> None:
-    db = Database(own_postgres.create_database())
+async def test_a_database_that_is_away_for_five_seconds_loses_nothing(postgres_server: PostgresServer) -> None:
+    link = ToxicLink(postgres_server.port)
+    await asyncio.to_thread(link.start)
+    try:
+        await away(link, postgres_server.create_database())
+    finally:
+        await asyncio.to_thread(link.stop)
+
+
+async def away(link: ToxicLink, url: str) -> None:
+    """Take the way to the database for five seconds, at a moment at which rows are being written."""
+    parts = urlsplit(url)
+    db = Database(urlunsplit(parts._replace(netloc=parts.netloc.replace(str(parts.port), str(link.port)))))
     await runner.upgrade(db)
     logs = LogWriter(db)
     logs.start()
@@ -48,7 +53,7 @@ async def test_a_database_that_is_away_for_five_seconds_loses_nothing(own_postgr
         logs.add(entry())
     await asyncio.sleep(1)
     assert logs.waiting == 0  # at most a second at risk
-    await asyncio.to_thread(own_postgres.stop)
+    await asyncio.to_thread(link.stop)
     begun = time.monotonic()
     added = 50
     while time.monotonic() - begun < 5:
@@ -57,12 +62,30 @@ async def test_a_database_that_is_away_for_five_seconds_loses_nothing(own_postgr
             added += 1
         await asyncio.sleep(0.1)
     assert 1000 < logs.waiting < writer.LIMIT
-    await asyncio.to_thread(own_postgres.start)
+    await asyncio.to_thread(link.start)
     deadline = time.monotonic() + 30
     while logs.waiting and time.monotonic() < deadline:
         await asyncio.sleep(0.1)
     await logs.stop()
     assert await count(db) == added == logs.written and logs.dropped == 0
+    await db.close()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+async def test_a_batch_that_is_written_twice_counts_once(
+    kind: str, tmp_path: Path, postgres_server: PostgresServer
+) -> None:
+    """The connection may break after the commit and before its answer: the batch comes again."""
+    db = Database(postgres_server.create_database() if kind == "postgres" else f"sqlite:///{tmp_path / 'm.db'}")
+    await runner.upgrade(db)
+    logs = LogWriter(db)
+    batch = [entry(account_id="a", detail=b"sealed", detail_days=7) for _ in range(5)]
+    for one in (*batch, *batch, entry()):
+        logs.add(one)
+        if one is batch[-1]:
+            await logs.flush()
+    await logs.flush()
+    assert await count(db) == 6 and logs.dropped == 0 and logs.waiting == 0
     await db.close()
 
 
@@ -139,15 +162,7 @@ async def test_old_rows_go_in_bites_and_young_ones_stay(
     assert await drop_details(db, now, time.monotonic() + 60)
     async with db.read() as tx:
         assert await tx.scalar(select(func.count()).select_from(RequestDetail)) == 3
-        if kind == "postgres":
-            plan = " ".join((await tx.scalars(text(_EXPLAIN))).all())
-            assert "Seq Scan on request_logs" not in plan, plan
     await db.close()
-
-
-_EXPLAIN = (
-    "EXPLAIN SELECT id FROM request_logs WHERE id < '0192d3c0-0000-0000-0000-000000000000' ORDER BY id LIMIT 5000"
-)
 
 
 def test_the_first_id_of_a_moment_sorts_before_all_of_it() -> None:
