@@ -48,12 +48,12 @@ def exporting(context: Context) -> Iterator[None]:
             "OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry is not installed: pip install 'mooring[otel]'"
         ) from None
     context.logs.listener = export.calls
-    before = structlog.get_config()["processors"]
-    structlog.configure(processors=[*before[:-1], export.line, before[-1]])
+    processors = structlog.get_config()["processors"]  # changed in place: loggers that were used already hold this list
+    processors.insert(len(processors) - 1, export.line)
     try:
         yield
     finally:
-        structlog.configure(processors=before)
+        processors.remove(export.line)
         context.logs.listener = None
         export.close()
 
