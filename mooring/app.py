@@ -28,6 +28,7 @@ from mooring.kit.server import SAFE_HEADERS, Exchange, Receive, Scope, Send
 from mooring.kit.web import DEFAULT_POLICY, Json, fault, install_error_handlers, limit_body, send_error
 from mooring.logs import api as logs_api
 from mooring.logs.writer import Entry
+from mooring.metrics import api as metrics_api
 from mooring.proxy import api as proxy_api
 from mooring.proxy import handler as proxy_handler
 from mooring.runtime import close_context, open_context
@@ -69,6 +70,7 @@ def create_app(settings: Settings, *, public_url: str) -> Edge:
         project_api,
         proxy_api,
         logs_api,
+        metrics_api,
         webhooks_api,
     ):
         api.include_router(module.router)

@@ -24,6 +24,7 @@ from mooring.identity.authenticator import Authenticator
 from mooring.identity.project_settings import ProjectReader
 from mooring.kit import vault as vaults
 from mooring.kit.cache import ChangeFollower
+from mooring.kit.counters import Counters
 from mooring.kit.db import Database
 from mooring.kit.egress import EgressGuard, parse_allow
 from mooring.kit.http import HttpClient
@@ -81,10 +82,12 @@ async def open_context(settings: Settings, *, public_url: str, supervised: bool 
         await db.close()
         raise
     follower = ChangeFollower(db)
-    http = HttpClient(guard, user_agent=f"Mooring/{__version__}")
+    http = HttpClient(guard, user_agent=f"Mooring/{__version__}", proxy=settings.egress_proxy)
     courier = CourierClient(socket_path(settings.data_dir)) if supervised else None
     accounts = ServingAccounts(db, registry)
-    authenticate = Authenticator(db)
+    counters = Counters()
+    workers = int(os.environ.get(WORKERS, "1"))
+    authenticate = Authenticator(db, per_minute=settings.key_rate_limit / workers)
     follower.register(accounts.cache)
     follower.register(authenticate.cache)
     projects = ProjectReader(db)
@@ -100,10 +103,11 @@ async def open_context(settings: Settings, *, public_url: str, supervised: bool 
         authenticate=authenticate,
         projects=projects,
         accounts=accounts,
-        refresher=Refresher(db, vault, registry, http, accounts, courier),
+        refresher=Refresher(db, vault, registry, http, accounts, courier, counters),
+        counters=counters,
         courier=courier,
         logs=LogWriter(db),
-        limits=Limits(workers=int(os.environ.get(WORKERS, "1"))),
+        limits=Limits(workers=workers),
     )
     await follower.start()
     context.logs.start()

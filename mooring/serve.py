@@ -22,6 +22,7 @@ from mooring.courier.server import follow_supervisor
 from mooring.errors import ConfigurationError
 from mooring.kit.process import give_back_memory
 from mooring.kit.server import listen
+from mooring.metrics.exchange import sharing
 from mooring.proxy.handler import PREFIX
 from mooring.runtime import close_context, open_context
 from mooring.settings import Settings
@@ -91,7 +92,12 @@ def is_supervised() -> bool:
 async def _serve(settings: Settings, host: str, port: int, *, supervised: bool) -> None:
     app = create_app(settings, public_url=public_url_of(settings, host, port))
     stop = _stop_event(supervised=supervised)
-    async with app.running(supervised=supervised) as context, _background(context):
+    async with (
+        app.running(supervised=supervised) as context,
+        sharing(context),
+        _background(context),
+        _exporting(context),
+    ):
         # What is there now stays: without it, full collections walk through it all and calls stand still meanwhile.
         gc.collect()
         gc.freeze()
@@ -115,7 +121,7 @@ async def _work(settings: Settings, *, supervised: bool) -> None:
     public_url = settings.public_url or "http://127.0.0.1:8080"  # background work redirects nobody
     context = await open_context(settings, public_url=public_url, supervised=supervised)
     try:
-        async with _background(context):
+        async with sharing(context), _background(context), _exporting(context):
             log.info("working", pid=os.getpid())
             await stop.wait()
             asyncio.get_running_loop().call_later(STOP_SECONDS, _give_up)
@@ -146,6 +152,18 @@ async def _background(context: Context) -> AsyncIterator[None]:
         recovery.cancel()
         await asyncio.gather(recovery, return_exceptions=True)
         await worker.stop()
+
+
+@contextlib.asynccontextmanager
+async def _exporting(context: Context) -> AsyncIterator[None]:
+    """Traces and log lines over OTLP, where the environment asks for it."""
+    if not any(name.startswith("OTEL_EXPORTER_OTLP_") for name in os.environ):
+        yield
+        return
+    from mooring.metrics.otel import exporting
+
+    with exporting(context):
+        yield
 
 
 async def _recover(context: Context) -> None:

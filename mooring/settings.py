@@ -113,6 +113,32 @@ def _origins(value: str) -> tuple[str, ...]:
     return tuple(out)
 
 
+def _number(least: int, most: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        if not value.isdigit() or not least <= int(value) <= most:
+            raise ValueError(f"must be a number from {least} to {most}")
+        return int(value)
+
+    return parse
+
+
+def _metrics_token(value: str) -> str:
+    if len(value) < 16 or not value.isascii() or not value.isprintable() or " " in value:
+        raise ValueError("must be at least 16 printable characters without spaces")
+    return value
+
+
+def _egress_proxy(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        raise ValueError("is malformed; write http://proxy.example.com:4750") from None
+    if parts.scheme != "http" or not parts.hostname or port is None or parts.path not in {"", "/"} or parts.query:
+        raise ValueError("must be an address such as http://proxy.example.com:4750, with its port")
+    return value
+
+
 def _setting(
     env: str, help: str, parse: Callable[[str], Any], *, default: Any, shown: str, secret: bool = False
 ) -> Any:
@@ -176,6 +202,15 @@ class Settings:
         default="",
         shown="none",
     )
+    egress_proxy: str | None = _setting(
+        "MOORING_EGRESS_PROXY",
+        "http://host:port of a proxy that all outbound calls are tunnelled through (CONNECT, to the address that was "
+        "checked); HTTP_PROXY and its kin are never read.",
+        _egress_proxy,
+        default=None,
+        shown="none",
+        secret=True,
+    )
     connectors_dir: Path | None = _setting(
         "MOORING_CONNECTORS_DIR", "Folder of your own connectors.", _path, default=None, shown="none"
     )
@@ -192,6 +227,28 @@ class Settings:
         _yes_or_no,
         default=True,
         shown="yes",
+    )
+    key_rate_limit: int = _setting(
+        "MOORING_KEY_RATE_LIMIT",
+        "Calls per minute that one API key may make, shared evenly by the worker processes; 0 means no limit.",
+        _number(0, 10_000_000),
+        default=0,
+        shown="0",
+    )
+    log_retention_days: int = _setting(
+        "MOORING_LOG_RETENTION_DAYS",
+        "Days for which rows of the request log are kept.",
+        _number(1, 3650),
+        default=90,
+        shown="90",
+    )
+    metrics_token: str | None = _setting(
+        "MOORING_METRICS_TOKEN",
+        "Switches /metrics on, for those who send this token as `Authorization: Bearer`.",
+        _metrics_token,
+        default=None,
+        shown="none: /metrics is off",
+        secret=True,
     )
     log_level: str = _setting(
         "MOORING_LOG_LEVEL", "debug, info, warning or error.", _log_level, default="info", shown="info"

@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 
 ROLE = "_MOORING_ROLE"  # no setting: marks the children of a supervisor
+SLOT = "_MOORING_SLOT"  # nor this: the number of a main process among its like
 WORKERS = "_MOORING_WORKERS"  # nor this: how many processes share what a provider allows
 STOP_SECONDS = 15.0
 READY_SECONDS = 60.0
@@ -27,8 +28,9 @@ TICK = 0.05
 class Child:
     """One process that is started again whenever it ends."""
 
-    def __init__(self, name: str, command: Sequence[str], workers: int = 1) -> None:
+    def __init__(self, name: str, command: Sequence[str], workers: int = 1, slot: int = 0) -> None:
         self.name = name
+        self.slot = slot
         self.workers = workers
         self.command = command
         self.failures = 0
@@ -41,7 +43,7 @@ class Child:
 
         The child watches its standard input: when this process is gone, even by SIGKILL, it ends too.
         """
-        env = {**os.environ, ROLE: self.name, WORKERS: str(self.workers)}
+        env = {**os.environ, ROLE: self.name, WORKERS: str(self.workers), SLOT: str(self.slot)}
         self.process = subprocess.Popen(self.command, env=env, stdin=subprocess.PIPE, start_new_session=True)
         self.started = time.monotonic()
 
@@ -143,7 +145,7 @@ def main(arguments: Sequence[str]) -> int:
         command = [*python, "mooring.child", "serve", given.host, str(given.port)]
         shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(given.host, given.host)  # noqa: S104 - translated, not bound
         address = (shown, given.port)
-    mains = [Child("main", command, given.workers) for _ in range(given.workers)]
+    mains = [Child("main", command, given.workers, slot) for slot in range(given.workers)]
     return supervise(mains, Child("courier", [*python, "mooring.courier"]), address)
 
 

@@ -81,6 +81,23 @@ auth:
 """
 
 
+def retrying_connector(port: int) -> str:
+    """A provider on a port of the test's whose refusals may be tried again."""
+    return f"""\
+connector: retrying
+title: Retrying
+category: crm
+base_url: http://127.0.0.1:{port}
+limits: {{retry: {{on: [429, 5xx], max: 5, after: X-Wait}}}}
+auth:
+  api_key:
+    label: API key
+    header: {{name: X-Api-Key, value: "${{api_key}}"}}
+    fields: {{api_key: {{label: API key, secret: true}}}}
+    test: {{get: /api/me}}
+"""
+
+
 @dataclass(frozen=True)
 class Ports:
     """Loopback ports that the hubs of this session may call. `spare` are for servers that a test starts itself."""
@@ -107,6 +124,7 @@ def connectors_dir(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Pa
     folder = tmp_path_factory.mktemp("connectors")
     (folder / "oidc-provider.yaml").write_text(oidc_connector(f"http://127.0.0.1:{ports.oidc}"))
     (folder / "limited.yaml").write_text(limited_connector(ports.spare[0]))
+    (folder / "retrying.yaml").write_text(retrying_connector(ports.spare[0]))
     return folder
 
 

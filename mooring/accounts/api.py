@@ -12,6 +12,7 @@ from mooring import errors
 from mooring.accounts import credentials, lifecycle, revocation, service
 from mooring.accounts.context import Context
 from mooring.accounts.forecast import Forecast
+from mooring.accounts.limits import AccountLimits, limits_of
 from mooring.accounts.models import Account
 from mooring.accounts.service import AccountChange
 from mooring.auth_configs.models import AuthConfig
@@ -223,6 +224,16 @@ async def get_account_meta(request: Request, caller: Reader, id: str) -> dict[st
         "category": connector.categories[0] if connector else "other",
         "models": {},
     }
+
+
+@router.get("/{id}/limits")
+async def get_account_limits(request: Request, caller: Reader, id: str) -> AccountLimits:
+    """How an account stands inside its provider's rate limit, as the process that answers sees it.
+
+    Several processes share what the provider allows evenly; `share` is this one's part, and the windows show that part.
+    """
+    context: Context = request.app.state.context
+    return limits_of(context, await context.accounts.get(caller.project_id, id))
 
 
 @router.patch("/{id}")

@@ -12,6 +12,7 @@ from mooring.courier.client import CourierClient
 from mooring.identity.authenticator import Authenticator
 from mooring.identity.project_settings import LOOPBACK, ProjectReader, ProjectSettings
 from mooring.kit.cache import ChangeFollower
+from mooring.kit.counters import Counters
 from mooring.kit.db import Database
 from mooring.kit.http import HttpClient
 from mooring.kit.limits import Limits
@@ -37,6 +38,7 @@ class Context:
     logs: LogWriter
     changes: ChangeFollower
     limits: Limits
+    counters: Counters
     courier: CourierClient | None = None
 
     def callback_url(self, connector_key: str) -> str:

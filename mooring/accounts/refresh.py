@@ -38,6 +38,7 @@ from mooring.diagnosis.table import CAUSES
 from mooring.identity import sealing
 from mooring.identity.service import ProjectId
 from mooring.kit import clock
+from mooring.kit.counters import Counters
 from mooring.kit.db import Database, now_of, record_change
 from mooring.kit.http import BufferedResponse, HttpClient, HttpFailure
 from mooring.kit.vault import Owner, Vault
@@ -97,7 +98,9 @@ class Refresher:
         http: HttpClient,
         accounts: ServingAccounts,
         courier: CourierClient | None = None,
+        counters: Counters | None = None,
     ) -> None:
+        self._counters = counters or Counters()
         self._db = db
         self._vault = vault
         self._registry = registry
@@ -166,6 +169,7 @@ class Refresher:
             if isinstance(taken, _Lease):
                 carriage = Carriage(self._http, self._courier, taken.parcel)
                 outcome = await self._run(taken, carriage)
+                self._counters.refresh(serving.connector.key, outcome.result)
                 await carriage.stored()
                 self._accounts.forget(serving.id)
                 return outcome
@@ -232,6 +236,7 @@ class Refresher:
     ) -> _Lease:
         config = await auth_configs.open_config(tx, self._vault, self._registry, config_row)
         key = await sealing.open_key(tx, self._vault, Owner(account.project_id, "account", account.id))
+        self._vault.opened += 1
         secrets = credentials.open_(key, credential.sealed, credential.generation)
         return _Lease(
             project_id=account.project_id,

@@ -304,6 +304,7 @@ async def open_secrets(tx: AsyncSession, vault: Vault, account: Account) -> tupl
     if row is None or wrapped is None:  # a delete may come between any two reads
         raise errors.NotFound(NOT_FOUND)
     key = vault.unwrap(wrapped, owner_of(account))
+    vault.opened += 1
     return credentials.open_(key, row.sealed, row.generation), row.generation
 
 

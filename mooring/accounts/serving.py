@@ -86,6 +86,7 @@ class Serving:
     def open(self, vault: Vault) -> tuple[Secrets, dict[str, Any]]:
         """Open the credential: its secrets, and the scope that templates see."""
         key = self._key.get(vault, self.wrapped, self.owner)
+        vault.opened += 1
         secrets = credentials.open_(key, self.sealed, self.generation)
         scope: dict[str, Any] = {**self.public, **secrets.scope()}
         if self.config_sealed is not None and self.config_wrapped and self.config_owner:
@@ -93,6 +94,10 @@ class Serving:
             opened = config_key.open(self.config_sealed, name="setup", generation=self.config_generation)
             scope = {**orjson.loads(opened), **scope}
         return secrets, scope
+
+    def key(self, vault: Vault) -> DataKey:
+        """The account's data key, open."""
+        return self._key.get(vault, self.wrapped, self.owner)
 
     def require_serving(self) -> None:
         """Raise unless calls may go out: 412 for an account that does not serve, 401 for one that must be relinked."""

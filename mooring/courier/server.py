@@ -107,7 +107,8 @@ async def run(settings: Settings, vault: Vault) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.unlink(missing_ok=True)
     journal = Journal(journal_path(settings.data_dir), vault)
-    http = HttpClient(EgressGuard(parse_allow(settings.egress_allow)), user_agent=f"Mooring/{__version__}")
+    guard = EgressGuard(parse_allow(settings.egress_allow))
+    http = HttpClient(guard, user_agent=f"Mooring/{__version__}", proxy=settings.egress_proxy)
     courier = Courier(http, journal)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

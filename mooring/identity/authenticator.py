@@ -6,6 +6,8 @@ import asyncio
 import base64
 import binascii
 import contextlib
+import math
+import time
 from datetime import UTC, datetime
 
 import structlog
@@ -17,10 +19,12 @@ from mooring.identity.service import CHALLENGE, Caller
 from mooring.kit import clock
 from mooring.kit.cache import Cache
 from mooring.kit.db import Database
+from mooring.kit.limits import Window
 
 log = structlog.get_logger(__name__)
 
 USED_SECONDS = 15.0
+KEYS = 10_000  # whose calls are counted at a time
 
 
 def key_from_header(authorization: str | None) -> str:
@@ -46,8 +50,10 @@ def key_from_header(authorization: str | None) -> str:
 class Authenticator:
     """Finds the caller of a request; a revoked key stops in every process within a second."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, *, per_minute: float = 0.0) -> None:
         self._db = db
+        self._per_minute = per_minute  # calls of one key that this process lets pass; 0 means all
+        self._windows: dict[str, Window] = {}
         self.cache: Cache[str, Caller] = Cache(10_000)
         self._used: dict[str, float] = {}  # key → UNIX time
         self._task: asyncio.Task[None] | None = None
@@ -57,7 +63,29 @@ class Authenticator:
         caller = self.cache.get(authorization)
         if caller is not None:
             self._used[caller.key_id] = clock.timestamp()
+            if self._per_minute:
+                self._count(caller)
         return caller
+
+    def _count(self, caller: Caller) -> None:
+        """Count a call of the key. Raises RateLimited."""
+        window = self._windows.get(caller.key_id)
+        if window is None:
+            if len(self._windows) >= KEYS:
+                self._windows.pop(next(iter(self._windows)))
+            rate = self._per_minute
+            window = Window(int(rate), 60.0) if rate >= 1 else Window(1, 60.0 / rate)
+            self._windows[caller.key_id] = window
+        now = time.monotonic()
+        ready = window.ready_at(now)
+        if ready > now:
+            raise errors.RateLimited(
+                "this API key has used up its calls of a minute",
+                code="KeyRateLimitError",
+                hint="Try again after the time in Retry-After; the operator sets MOORING_KEY_RATE_LIMIT.",
+                headers={"retry-after": str(max(1, math.ceil(ready - now)))},
+            )
+        window.count(now)
 
     async def __call__(self, authorization: str | None) -> Caller:
         """The caller, or Unauthorized."""
@@ -68,11 +96,13 @@ class Authenticator:
             async def load() -> tuple[Caller, tuple[str, ...]]:
                 async with self._db.read() as tx:
                     caller = await service.authenticate(tx, key)
-                return caller, (f"api_key:{caller.key_id}",)
+                return caller, (f"api_key:{caller.key_id}", f"project:{caller.project_id}")
 
             # The header itself is the cache's key: no decoding and no hash on a warm call. It lives in memory only.
             caller = await self.cache.load(authorization or "", load)
         self._used[caller.key_id] = clock.timestamp()
+        if self._per_minute:
+            self._count(caller)
         return caller
 
     def start(self) -> None:

@@ -47,6 +47,8 @@ class ProjectSettingsRow(Base):
     allowed_origins: Mapped[list[str]]
     return_urls: Mapped[list[str]]
     offer_all_methods: Mapped[bool] = mapped_column(default=True)
+    advanced_logs: Mapped[str] = mapped_column(String(10), default="off")  # off | errors | all
+    advanced_logs_days: Mapped[int] = mapped_column(default=7)
     updated_at: Mapped[datetime]
 
 

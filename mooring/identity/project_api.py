@@ -36,6 +36,8 @@ class ProjectOut(BaseModel):
     allowed_origins: list[str]
     return_urls: list[str]
     offer_all_methods: bool
+    advanced_logs: str
+    advanced_logs_days: int
 
 
 class ProjectPatch(Body):
@@ -54,6 +56,12 @@ class ProjectPatch(Body):
     offer_all_methods: bool | None = Field(
         None, description="Whether the Hub offers every enabled method of a connector, or its default alone."
     )
+    advanced_logs: str | None = Field(
+        None,
+        max_length=10,
+        description="Keep headers and bodies of calls, redacted and sealed: off, errors (status 400 and up) or all.",
+    )
+    advanced_logs_days: int | None = Field(None, description="For how many days, 1 to 90.")
 
 
 def logo_url(public_url: str, settings: ProjectSettings) -> str | None:
@@ -76,6 +84,8 @@ def _out(request: Request, settings: ProjectSettings) -> ProjectOut:
         allowed_origins=list(settings.allowed_origins),
         return_urls=list(settings.return_urls),
         offer_all_methods=settings.offer_all_methods,
+        advanced_logs=settings.advanced_logs,
+        advanced_logs_days=settings.advanced_logs_days,
     )
 
 

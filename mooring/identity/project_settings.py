@@ -22,6 +22,9 @@ from mooring.settings import web_origin
 
 LANGUAGES: Final = ("en", "de", "fr", "es", "pt", "ja")
 LOGO_BYTES: Final = 100_000
+ADVANCED_LOGS: Final = ("off", "errors", "all")
+ADVANCED_LOGS_DAYS: Final = 7  # unless a project says otherwise
+MOST_ADVANCED_LOGS_DAYS: Final = 90
 MAX_ENTRIES: Final = 100
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 SURFACES: Final = {"light": "#ffffff", "dark": "#1a2029"}
@@ -52,6 +55,8 @@ class ProjectSettings:
     allowed_origins: tuple[str, ...] = ()
     return_urls: tuple[str, ...] = ()
     offer_all_methods: bool = True
+    advanced_logs: str = "off"
+    advanced_logs_days: int = ADVANCED_LOGS_DAYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,8 @@ class SettingsChange:
     allowed_origins: Sequence[str] | None = UNCHANGED
     return_urls: Sequence[str] | None = UNCHANGED
     offer_all_methods: bool | None = UNCHANGED
+    advanced_logs: str | None = UNCHANGED
+    advanced_logs_days: int | None = UNCHANGED
 
 
 async def get(tx: AsyncSession, project: ProjectId) -> ProjectSettings:
@@ -106,6 +113,8 @@ async def get(tx: AsyncSession, project: ProjectId) -> ProjectSettings:
         allowed_origins=tuple(row.allowed_origins),
         return_urls=tuple(row.return_urls),
         offer_all_methods=row.offer_all_methods,
+        advanced_logs=row.advanced_logs,
+        advanced_logs_days=row.advanced_logs_days,
     )
 
 
@@ -151,6 +160,8 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
     check("default_language", _language)
     check("allowed_origins", lambda v: _entries(v, origin))
     check("return_urls", lambda v: _entries(v, return_url))
+    check("advanced_logs", _advanced_logs)
+    check("advanced_logs_days", _advanced_logs_days)
     if values.get("logo") is not None:
         try:
             values["logo_type"] = image_type(values["logo"])
@@ -165,6 +176,8 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
             values[name] = []
     if "offer_all_methods" in values and values["offer_all_methods"] is None:
         values["offer_all_methods"] = True
+    defaults = {"advanced_logs": "off", "advanced_logs_days": ADVANCED_LOGS_DAYS}
+    values |= {name: default for name, default in defaults.items() if name in values and values[name] is None}
     return values
 
 
@@ -178,6 +191,18 @@ def _name(value: str) -> str | None:
 def _language(value: str) -> str:
     if value not in LANGUAGES:
         raise ValueError(f"must be one of {', '.join(LANGUAGES)}")
+    return value
+
+
+def _advanced_logs(value: str) -> str:
+    if value not in ADVANCED_LOGS:
+        raise ValueError(f"must be one of {', '.join(ADVANCED_LOGS)}")
+    return value
+
+
+def _advanced_logs_days(value: int) -> int:
+    if not 1 <= value <= MOST_ADVANCED_LOGS_DAYS:
+        raise ValueError(f"must be from 1 to {MOST_ADVANCED_LOGS_DAYS}")
     return value
 
 

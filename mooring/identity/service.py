@@ -6,7 +6,7 @@ import hmac
 import re
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, NewType
 
@@ -14,7 +14,7 @@ from sqlalchemy import func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mooring import errors
-from mooring.identity.models import ApiKey, Organization, Project
+from mooring.identity.models import ApiKey, Organization, Project, ProjectSettingsRow
 from mooring.identity.scopes import DEFAULT, SCOPES
 from mooring.kit import clock, ids
 from mooring.kit.db import record_change
@@ -35,6 +35,8 @@ class Caller:
     project_id: ProjectId
     organization_id: int
     scopes: frozenset[str]
+    advanced_logs: str = "off"  # the project's switch: off, errors or all
+    advanced_logs_days: int = 7
 
     def require(self, scope: str) -> None:
         """Raise Forbidden unless the key has the scope."""
@@ -67,14 +69,21 @@ async def authenticate(tx: AsyncSession, key: str) -> Caller:
     if 0 < len(key) <= 512:
         row = (
             await tx.execute(
-                select(ApiKey, Project.organization_id)
+                select(
+                    ApiKey,
+                    Project.organization_id,
+                    ProjectSettingsRow.advanced_logs,
+                    ProjectSettingsRow.advanced_logs_days,
+                )
                 .join(Project, Project.id == ApiKey.project_id)
+                .outerjoin(ProjectSettingsRow, ProjectSettingsRow.project_id == Project.id)
                 .where(ApiKey.id == key_id_of(key))
             )
         ).first()
         if row is not None and hmac.compare_digest(row[0].hash, ids.digest(key)) and row[0].enabled:
             found: ApiKey = row[0]
-            return Caller(found.id, ProjectId(found.project_id), row[1], frozenset(found.scopes))
+            caller = Caller(found.id, ProjectId(found.project_id), row[1], frozenset(found.scopes))
+            return caller if row[2] is None else replace(caller, advanced_logs=row[2], advanced_logs_days=row[3])
     raise errors.Unauthorized("the API key is unknown or disabled", headers=CHALLENGE)
 
 

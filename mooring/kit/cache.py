@@ -38,6 +38,9 @@ class Cache(Generic[K, V]):
         self._by_tag: dict[str, set[K]] = {}
         self._epoch = 0
 
+    def __len__(self) -> int:
+        return len(self._entries)
+
     def get(self, key: K) -> V | None:
         """The entry, or None."""
         entry = self._entries.get(key)

@@ -18,6 +18,7 @@ from mooring.kit.egress import DnsFailure, EgressGuard, SplitUrl, Target
 from mooring.kit.http1_answer import Answer
 from mooring.kit.http_head import agent_line, write_head
 from mooring.kit.http_pool import Origin, Pool
+from mooring.kit.http_proxy import parse_proxy
 from mooring.kit.http_wire import (
     BufferedResponse,
     FailureKind,
@@ -55,7 +56,8 @@ _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "PR
 class HttpClient:
     """Send requests through the guard, with one connection pool per checked address.
 
-    Make it in the process that uses it, not before a fork. `extra_root_pem` adds certificate authorities.
+    Make it in the process that uses it, not before a fork. `extra_root_pem` adds certificate authorities. With `proxy`
+    (`http://host:port`) every connection is a tunnel through it to the checked address, and speaks HTTP/1.1.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class HttpClient:
         extra_root_pem: bytes | None = None,
         max_clients: int = MAX_CLIENTS,
         connect_timeout: float = CONNECT_TIMEOUT,
+        proxy: str | None = None,
     ) -> None:
         self._guard = guard
         self._user_agent = user_agent
@@ -73,9 +76,15 @@ class HttpClient:
         self._extra_root_pem = extra_root_pem
         self._max_clients = max_clients
         self._connect_timeout = connect_timeout
-        self._pool = Pool(extra_root_pem=extra_root_pem, max_origins=max_clients, connect_timeout=connect_timeout)
+        self._pool = Pool(
+            extra_root_pem=extra_root_pem,
+            max_origins=max_clients,
+            connect_timeout=connect_timeout,
+            proxy=parse_proxy(proxy) if proxy else None,
+        )
         self._http2: Http2Road | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.blocked = 0  # requests that the guard refused
 
     async def send(self, request: OutboundRequest, *, deadline: float, max_bytes: int = 1 << 20) -> BufferedResponse:
         """Return the whole answer within `deadline` seconds, DNS, connect and body included.
@@ -192,6 +201,7 @@ class HttpClient:
         try:
             return self._guard.split(url)
         except EgressBlocked as fault:
+            self.blocked += 1
             raise HttpFailure("blocked", fault.message, sent=False) from None
 
     async def _check(self, parts: SplitUrl, url: str, end: float, limit: float) -> Target:
@@ -201,6 +211,7 @@ class HttpClient:
         except TimeoutError:
             raise timed_out(parts.host, f"did not answer within {limit:g} s", sent=False) from None
         except EgressBlocked as fault:
+            self.blocked += 1
             raise HttpFailure("blocked", fault.message, sent=False) from None
         except DnsFailure as fault:
             raise HttpFailure("dns", f"{fault}.", sent=False) from None

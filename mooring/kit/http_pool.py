@@ -11,6 +11,7 @@ from mooring.kit.egress import Target
 from mooring.kit.http1 import Connection
 from mooring.kit.http_deadlines import Deadlines
 from mooring.kit.http_head import host_lines
+from mooring.kit.http_proxy import EgressProxy, open_tunnel
 from mooring.kit.http_tls import make_context, tls_failure
 from mooring.kit.http_wire import HttpFailure, closed_early, timed_out
 
@@ -76,7 +77,15 @@ class Origin:
 class Pool:
     """The origins in use, at most `max_origins`; the one that was not used for longest gives way."""
 
-    def __init__(self, *, extra_root_pem: bytes | None, max_origins: int, connect_timeout: float) -> None:
+    def __init__(
+        self,
+        *,
+        extra_root_pem: bytes | None,
+        max_origins: int,
+        connect_timeout: float,
+        proxy: EgressProxy | None = None,
+    ) -> None:
+        self._proxy = proxy
         self._extra_root_pem = extra_root_pem
         self._max_origins = max_origins
         self._connect_timeout = connect_timeout
@@ -126,13 +135,16 @@ class Pool:
         context = self._tls() if target.scheme == "https" else None
         try:
             async with asyncio.timeout(max(min(left, self._connect_timeout), 0)):
-                _, connection = await self.loop.create_connection(
-                    partial(Connection, origin),
-                    target.ip,
-                    target.port,
-                    ssl=context,
-                    server_hostname=target.host if context else None,
-                )
+                if self._proxy is not None:
+                    connection = await self._through(self._proxy, origin, context)
+                else:
+                    _, connection = await self.loop.create_connection(
+                        partial(Connection, origin),
+                        target.ip,
+                        target.port,
+                        ssl=context,
+                        server_hostname=target.host if context else None,
+                    )
         except TimeoutError:
             what = "did not accept the connection in time"
             if left < self._connect_timeout:
@@ -154,6 +166,24 @@ class Pool:
             self.live.add(connection)
         return connection
 
+    async def _through(self, proxy: EgressProxy, origin: Origin, context: ssl.SSLContext | None) -> Connection:
+        target = origin.target
+        transport = await open_tunnel(self.loop, proxy, target)
+        connection = Connection(origin)
+        if context is None:
+            transport.set_protocol(connection)
+            connection.connection_made(transport)
+            return connection
+        try:
+            secured = await self.loop.start_tls(transport, connection, context, server_hostname=target.host)
+        except BaseException:
+            transport.abort()
+            raise
+        if secured is None:
+            raise closed_early(target.host, sent=False)
+        connection.connection_made(secured)
+        return connection
+
     def close(self) -> None:
         """Close every connection, those in use too."""
         if self._sweeper is not None:
@@ -168,7 +198,8 @@ class Pool:
 
     def _tls(self) -> ssl.SSLContext:
         if self._context is None:
-            self._context = make_context(self._extra_root_pem)
+            # HTTP/2 is another library's, which would resolve and connect past the tunnel.
+            self._context = make_context(self._extra_root_pem, http2=self._proxy is None)
         return self._context
 
     def _sweep(self) -> None:

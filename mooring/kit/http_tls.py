@@ -26,12 +26,12 @@ _REASONS = {
 _TOO_OLD = frozenset({"TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE"})
 
 
-def make_context(extra_root_pem: bytes | None) -> ssl.SSLContext:
+def make_context(extra_root_pem: bytes | None, *, http2: bool = True) -> ssl.SSLContext:
     """Trust the system's authorities, or those that SSL_CERT_FILE and SSL_CERT_DIR name, and the extra ones."""
     # Not `create_default_context`, which would also write session keys where SSLKEYLOGFILE says.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["h2", "http/1.1"])
+    context.set_alpn_protocols(["h2", "http/1.1"] if http2 else ["http/1.1"])
     context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     paths = ssl.get_default_verify_paths()
     if paths.cafile is None and paths.capath is None:

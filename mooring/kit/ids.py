@@ -42,6 +42,12 @@ def time_uuid() -> str:
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
+def first_at(moment: float) -> str:
+    """The least `time_uuid` of a UNIX time: what was made earlier sorts before it."""
+    text = f"{max(0, int(moment * 1000)):012x}"
+    return f"{text[:8]}-{text[8:]}-0000-0000-000000000000"
+
+
 def secret_token(size: int = 32) -> str:
     """`size` random bytes (256 bits by default), URL-safe."""
     return secrets.token_urlsafe(size)

@@ -10,7 +10,7 @@ import asyncio
 import math
 import time
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from mooring import errors
@@ -21,6 +21,8 @@ GATES: Final = 20_000
 PROVIDERS: Final = 4_096
 IN_FLIGHT: Final = 2_000  # calls of one process that may wait for the first byte of one provider
 FAILURES: Final = 10  # without an answer, one after the other: then nothing is sent for a while
+RETRY_SHARE: Final = 0.1  # repetitions per call to one provider
+RETRY_RESERVE: Final = 10.0  # repetitions that a provider with little traffic has anyway
 OPEN_SECONDS: Final = (5.0, 60.0)  # first and longest such while
 
 
@@ -97,9 +99,25 @@ class Gate:
         """Calls that wait."""
         return len(self._waiting)
 
-    def usage(self, now: float) -> list[dict[str, float]]:
-        """The windows as numbers."""
-        return [{"requests": w.requests, "seconds": w.seconds, "used": w.used(now)} for w in self._windows]
+    @property
+    def blocked_for(self) -> float:
+        """Seconds for which the provider wants nothing."""
+        return max(0.0, self.blocked_until - time.monotonic())
+
+    @property
+    def most(self) -> float:
+        """Calls that may be under way at once; infinite without a rule."""
+        return self._most
+
+    def usage(self) -> list[dict[str, Any]]:
+        """The windows as numbers; those of a pool name the paths that it is for."""
+        now = time.monotonic()
+        named = [(None, self._windows), *self._pools]
+        return [
+            {"path": path, "requests": w.requests, "seconds": w.seconds, "used": w.used(now)}
+            for path, windows in named
+            for w in windows
+        ]
 
     async def enter(self, path: str, wait: float) -> None:
         """Wait for a place, at most `wait` seconds. Raises RateLimited; every entry needs one `leave`."""
@@ -189,9 +207,24 @@ def _limited(seconds: float) -> errors.RateLimited:
 class Provider:
     """One origin as this process sees it: a bound on calls without an answer, and a circuit breaker."""
 
-    __slots__ = ("_most", "_pause", "_trying", "failures", "in_flight", "open_until")
+    __slots__ = (
+        "_earned_at",
+        "_most",
+        "_pause",
+        "_tokens",
+        "_trying",
+        "calls",
+        "connector",
+        "failures",
+        "in_flight",
+        "open_until",
+    )
 
-    def __init__(self, *, most: int = IN_FLIGHT) -> None:
+    def __init__(self, connector: str = "", *, most: int = IN_FLIGHT) -> None:
+        self.connector = connector
+        self.calls = 0
+        self._tokens = RETRY_RESERVE
+        self._earned_at = 0  # calls at the last look
         self._most = most
         self.in_flight = 0
         self.failures = 0
@@ -227,6 +260,17 @@ class Provider:
                 headers={"retry-after": "1"},
             )
         self.in_flight += 1
+        self.calls += 1
+
+    def may_repeat(self) -> bool:
+        """Take one repetition from the budget: a tenth of the traffic, and a few in reserve (rule R11)."""
+        self._tokens = min(RETRY_RESERVE, self._tokens + max(0, self.calls - self._earned_at) * RETRY_SHARE)
+        self._earned_at = self.calls
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        self._earned_at += 1  # the repetition itself earns nothing
+        return True
 
     def answered(self) -> None:
         """The provider answered, whatever it said."""
@@ -274,11 +318,32 @@ class Limits:
         gate = self._gates.get(key) or self._make(key, rules)
         gate.block(seconds)
 
-    def provider(self, origin: str) -> Provider:
+    @property
+    def share(self) -> float:
+        """This process's part of what a provider allows."""
+        return self._share
+
+    def find_gate(self, key: str) -> Gate | None:
+        """The gate of an account or app as it is, without making one."""
+        return self._gates.get(key)
+
+    def find_provider(self, origin: str) -> Provider:
+        """The provider behind an origin as it is; one that was never called is in good health."""
+        return self._providers.get(origin) or Provider()
+
+    def gates(self) -> Iterable[Gate]:
+        """Every gate there is."""
+        return self._gates.values()
+
+    def providers(self) -> Iterable[Provider]:
+        """Every provider that was called."""
+        return self._providers.values()
+
+    def provider(self, origin: str, connector: str = "") -> Provider:
         """The provider behind an origin."""
         found = self._providers.get(origin)
         if found is None:
-            found = self._providers[origin] = Provider()
+            found = self._providers[origin] = Provider(connector)
             if len(self._providers) > PROVIDERS:
                 self._shrink_providers()
         return found

@@ -80,7 +80,9 @@ class Exchange:
         "keep_alive",
         "method",
         "more_body",
+        "received",
         "response_complete",
+        "sent",
         "status",
         "target",
         "task",
@@ -108,6 +110,8 @@ class Exchange:
         self.disconnected = False
         self.response_complete = False
         self.status = 0  # of the answer, once it has gone out
+        self.received = 0  # bytes of the request's body
+        self.sent = 0  # bytes of the answer's body
         self.chunked = False
         self.task: asyncio.Task[None] | None = None
         self._expects_continue = expects_continue
@@ -173,6 +177,7 @@ class Exchange:
                 self._transport.close()
             return
         self.body += data
+        self.received += len(data)
         if len(self.body) > HIGH_WATER_LIMIT:
             self._flow.pause_reading()
         self._wake()
@@ -204,6 +209,7 @@ class Exchange:
             head.append(b"content-length: %d\r\n\r\n" % len(body))
             if body and self.method != "HEAD":
                 head.append(body)
+                self.sent = len(body)
         self.status = status
         self._transport.write(b"".join(head))
         self._finish()
@@ -237,6 +243,7 @@ class Exchange:
             self._length_left -= len(data)
             if self._length_left < 0:
                 raise RuntimeError("the answer is longer than its Content-Length")
+        self.sent += len(data)
         self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
         if self._flow.write_paused:
             await self._flow.drain()

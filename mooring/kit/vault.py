@@ -149,6 +149,7 @@ class Vault:
         self._seen = file.stamp() if file else None
         self._reading = threading.Lock()
         self._masters = _masters(keys, None)
+        self.opened = 0  # sealed credentials that this process has decrypted (rule L2); whoever opens one counts it
 
     @classmethod
     def from_file(cls, path: Path, *, data_dir: Path) -> Vault:

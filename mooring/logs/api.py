@@ -105,7 +105,7 @@ def _cursor(position: tuple[Any, str]) -> str:
 
 
 def render(row: RequestLog, *, steps: bool) -> dict[str, Any]:
-    """A row as UnifiedLog. Of bodies and headers only the redacted excerpt of a failed link is kept and shown."""
+    """A row as UnifiedLog. Headers and bodies are not in it, but for the redacted excerpt of a failed link."""
     parts = urlsplit(row.url or row.path)
     out: dict[str, Any] = {
         "request_id": row.id,
@@ -114,6 +114,9 @@ def render(row: RequestLog, *, steps: bool) -> dict[str, Any]:
         "start_time": clock.iso(row.started_at),
         "end_time": clock.iso(row.ended_at),
         "duration": row.duration_ms,
+        "provider_duration": row.provider_ms,
+        "bytes_up": row.bytes_up,
+        "bytes_down": row.bytes_down,
         "account_id": row.account_id,
         "origin_owner_id": row.origin_owner_id,
         "project_id": row.project_id,
@@ -215,9 +218,17 @@ async def list_platform_logs(request: Request, caller: Reader) -> dict[str, Any]
 
 @router.get("/logs/{id}")
 async def get_log(request: Request, caller: Reader, id: str) -> dict[str, Any]:
-    """One call."""
+    """One call. `include=advanced_logs` adds headers and bodies where the project keeps them; needs unified:read too."""
     context = request.app.state.context
+    advanced = "advanced_logs" in _get(request.query_params, "include")
+    if advanced:
+        caller.require("unified:read")
     await context.logs.flush()
     async with context.db.read() as tx:
         row = await service.get(tx, caller.project_id, id)
-    return {"data": render(row, steps=True)}
+        detail = await service.open_detail(tx, context.vault, row) if advanced else None
+    out = render(row, steps=True)
+    if detail is not None:
+        out["request"] |= detail["request"]
+        out["response"] |= detail["response"]
+    return {"data": out}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Index, String
+from sqlalchemy import Index, LargeBinary, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from mooring.kit.db import Base
+from mooring.kit.db import Base, BigId
 
 
 class RequestLog(Base):
@@ -37,6 +37,9 @@ class RequestLog(Base):
     started_at: Mapped[datetime]
     ended_at: Mapped[datetime]
     duration_ms: Mapped[float]
+    provider_ms: Mapped[float]  # of it, the wait for the provider: from the first byte out to the answer's head
+    bytes_up: Mapped[int] = mapped_column(BigId)  # bodies as exchanged with the caller
+    bytes_down: Mapped[int] = mapped_column(BigId)
     source_type: Mapped[str] = mapped_column(String(40))
     source_id: Mapped[str | None] = mapped_column(String(80))
     source_ip: Mapped[str | None] = mapped_column(String(64))
@@ -46,3 +49,18 @@ class RequestLog(Base):
         Index("ix_request_logs_project_id", "project_id", "id"),
         Index("ix_request_logs_account", "project_id", "account_id", "id"),
     )
+
+
+class RequestDetail(Base):
+    """Headers and bodies of one call (advanced logs), redacted, cut, and sealed with the account's data key.
+
+    Deleting the account shreds that key, so nothing of it stays readable, in backups either (rule V5).
+    """
+
+    __tablename__ = "request_details"
+
+    request_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    project_id: Mapped[str] = mapped_column(String(80))
+    account_id: Mapped[str] = mapped_column(String(40), index=True)
+    sealed: Mapped[bytes] = mapped_column(LargeBinary)
+    expires_at: Mapped[datetime] = mapped_column(index=True)

@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import orjson
 from sqlalchemy import ColumnElement, SQLColumnExpression, and_, false, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mooring import errors
+from mooring.identity import sealing
 from mooring.identity.service import ProjectId
-from mooring.logs.models import RequestLog
+from mooring.kit import clock
+from mooring.kit.vault import Owner, Vault
+from mooring.logs.models import RequestDetail, RequestLog
+from mooring.logs.record import FIELD
 
 ORDERS: dict[str, SQLColumnExpression[Any]] = {
     "eventDatetime": RequestLog.id,  # the id is made when the call starts
@@ -107,3 +112,17 @@ async def get(tx: AsyncSession, project: ProjectId, id: str) -> RequestLog:
     if row is None:
         raise errors.NotFound("no such log entry")
     return row
+
+
+async def open_detail(tx: AsyncSession, vault: Vault, row: RequestLog) -> dict[str, Any] | None:
+    """Headers and bodies of a call; None when they were not kept, are over their time, or their account was deleted."""
+    detail = await tx.get(RequestDetail, row.id)
+    if detail is None or detail.expires_at <= clock.now():
+        return None
+    owner = Owner(row.project_id, "account", detail.account_id)
+    wrapped = await sealing.find_key(tx, owner)
+    if wrapped is None:
+        return None
+    vault.opened += 1
+    opened: dict[str, Any] = orjson.loads(vault.unwrap(wrapped, owner).open(detail.sealed, name=FIELD))
+    return opened

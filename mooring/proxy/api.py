@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import time
@@ -9,7 +10,7 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 
 import orjson
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from mooring import errors
@@ -22,13 +23,14 @@ from mooring.kit.web import Json
 from mooring.logs.writer import Entry
 from mooring.protocol.headers import inbound, raw
 from mooring.protocol.redact import redact_json
-from mooring.proxy import service
+from mooring.proxy import heartbeat, retries, service
 from mooring.proxy.service import Answer, Call
 
 router = APIRouter(tags=["Proxy"])
 
 AnyReader = Annotated[Caller, Depends(caller_with("unified:read"))]
 
+CALLER_GONE = 499  # in the log only
 MAX_ANSWER = 32 << 20  # bytes; larger answers go through /proxy, which streams
 METHODS = ("get", "post", "put", "patch", "delete", "head", "options")
 
@@ -68,8 +70,12 @@ async def proxy(
     caller: AnyReader,
     body: ProxyRequest,
     x_account_id: Annotated[str | None, Header()] = None,
-) -> Json:
-    """Call the provider through an account. The provider's own status is in `status`; ours is 200 once it answered."""
+) -> Response:
+    """Call the provider through an account. The provider's own status is in `status`; ours is 200 once it answered.
+
+    With `Prefer: heartbeat`, a call that takes longer than a few seconds is answered with status 200 and a newline now and
+    then until the JSON body is there. A refusal is then that body; its `statusCode` says what the status would have been.
+    """
     context: Context = request.app.state.context
     method = (body.method or "get").upper()
     entry = Entry(
@@ -84,23 +90,41 @@ async def proxy(
         source_ip=request.client.host if request.client else None,
     )
     entry.path = entry.path.partition("?")[0]
+    if caller.advanced_logs != "off":
+        entry.keep_details(errors_only=caller.advanced_logs == "errors", days=caller.advanced_logs_days)
+    if context.logs.listener is not None:
+        entry.traceparent = request.headers.get("traceparent")
+    request.scope["mooring.logged"] = True
+    work = _perform(context, request, caller, body, method, x_account_id, entry)
+    if not heartbeat.is_asked_for(request.headers.getlist("prefer")):
+        return await work
+    return await heartbeat.serve(work, entry.id)
+
+
+async def _perform(
+    context: Context,
+    request: Request,
+    caller: Caller,
+    body: ProxyRequest,
+    method: str,
+    account_id: str | None,
+    entry: Entry,
+) -> Json:
     begun = time.perf_counter()
     status, code = 500, "InternalError"
     try:
         if method not in service.SAFE_METHODS:
             caller.require("unified:write")
-        if not x_account_id:
+        if not account_id:
             raise errors.BadRequest("the header x-account-id is missing", hint="Send the id of a linked account in it.")
-        answer = await service.call(context, caller.project_id, x_account_id, _ask(method, body), entry)
-        try:
-            out = await _envelope(answer)
-        finally:
-            await answer.aclose()
+        ask = _ask(method, body, request.headers.get("prefer"), request.headers.get("x-mooring-retry"))
+        entry.bytes_up = len(ask.body) if isinstance(ask.body, bytes) else 0
+        out = await _within_life(context, caller, account_id, ask, entry)
         try:
             response = Json(out)
         except TypeError:
             raise errors.ProviderError(
-                f"the answer of {answer.connector_title} is nested too deeply",
+                "the provider's answer is nested too deeply",
                 code="AnswerTooDeepError",
                 hint="Use /proxy/…, which streams.",
             ) from None
@@ -109,12 +133,29 @@ async def proxy(
     except errors.MooringError as e:
         status, code = e.status, e.error_code
         raise
+    except asyncio.CancelledError:
+        status, code = CALLER_GONE, "CallerGoneError"
+        raise
     finally:
-        request.scope["mooring.logged"] = True
-        context.logs.add(entry.finish(status, (time.perf_counter() - begun) * 1000, error_code=code or None))
+        spent = (time.perf_counter() - begun) * 1000
+        context.counters.call(entry.provider, code or None, status, spent, entry.provider_ms)
+        context.logs.add(entry.finish(status, spent, error_code=code or None))
 
 
-def _ask(method: str, body: ProxyRequest) -> Call:
+async def _within_life(context: Context, caller: Caller, account_id: str, ask: Call, entry: Entry) -> dict[str, Any]:
+    """Call and read the answer, all inside the contract's limit. Raises RequestTooSlow, a 408 with Retry-After."""
+    try:
+        async with asyncio.timeout(service.LIFE_SECONDS):
+            answer = await service.call(context, caller.project_id, account_id, ask, entry)
+            try:
+                return await _envelope(answer, entry)
+            finally:
+                await answer.aclose()
+    except TimeoutError:
+        raise errors.RequestTooSlow(f"the call took longer than {service.LIFE_SECONDS:g} s") from None
+
+
+def _ask(method: str, body: ProxyRequest, prefer: str | None, retry: str | None) -> Call:
     path, _, query = (body.path or "").partition("?")
     headers = [(k, str(v)) for k, v in (body.headers or {}).items() if v is not None]
     names = {k.lower(): v for k, v in headers}
@@ -135,7 +176,11 @@ def _ask(method: str, body: ProxyRequest) -> Call:
     if "accept" not in names:
         headers.append(("accept", "application/json"))
     headers = [(k, v) for k, v in headers if k.lower() != "accept-encoding"]  # the body is decoded here
-    return Call(method=method, path=path, query=query, headers=raw(headers), body=payload, url=body.url or None)
+    sent = raw(headers)
+    if retry is not None:
+        sent.append((retries.SWITCH, retry.encode("latin-1", "replace")))  # never passed on: its prefix is ours
+    wait = service.QUEUE_SECONDS if prefer is None else service.preferred_wait(prefer)
+    return Call(method=method, path=path, query=query, headers=sent, body=payload, url=body.url or None, wait=wait)
 
 
 def _json(content: Any) -> bytes:
@@ -145,7 +190,7 @@ def _json(content: Any) -> bytes:
         return json.dumps(content).encode()
 
 
-async def _envelope(answer: Answer) -> dict[str, Any]:
+async def _envelope(answer: Answer, entry: Entry) -> dict[str, Any]:
     body = bytearray()
     try:
         async for chunk in answer.response.chunks():
@@ -160,6 +205,9 @@ async def _envelope(answer: Answer) -> dict[str, Any]:
         raise service.refusal(answer.connector_title, e) from None
     if answer.scanner:
         body += answer.scanner.flush()
+    entry.bytes_down = len(body)
+    if entry.record is not None:
+        entry.record.take(bytes(body))
     headers: dict[str, str] = {}
     for raw_name, raw_value in inbound(answer.response.raw_headers):
         if answer.scanner:

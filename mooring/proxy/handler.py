@@ -15,6 +15,7 @@ from mooring.kit import clock, ids
 from mooring.kit.http import HttpFailure
 from mooring.kit.server import NO_SNIFF, SAFE_HEADERS, CallerGoneError, Exchange, Header
 from mooring.kit.web import DEFAULT_POLICY, fault
+from mooring.logs.record import Record
 from mooring.logs.writer import Entry
 from mooring.protocol.headers import inbound
 from mooring.proxy import service
@@ -61,8 +62,15 @@ async def handle(context: Context, exchange: Exchange) -> None:
         status, code = exchange.status or refusal.status, refusal.error_code
         _refuse(exchange, refusal, request_id)
     finally:
+        spent = (time.perf_counter() - begun) * 1000
+        context.counters.call(entry.provider, code, status, spent, entry.provider_ms)
         if entry.project_id:
-            context.logs.add(entry.finish(status, (time.perf_counter() - begun) * 1000, error_code=code))
+            entry.bytes_up, entry.bytes_down = exchange.received, exchange.sent
+            if context.logs.listener is not None:
+                entry.traceparent = next(
+                    (v.decode("latin-1") for n, v in exchange.headers if n == b"traceparent"), None
+                )
+            context.logs.add(entry.finish(status, spent, error_code=code))
 
 
 async def _serve(context: Context, exchange: Exchange, query: str, entry: Entry, request_id: str) -> int:
@@ -85,25 +93,27 @@ async def _serve(context: Context, exchange: Exchange, query: str, entry: Entry,
             wait = service.preferred_wait(value.decode("latin-1"))
     identity = context.authenticate.known(authorization) or await context.authenticate(authorization)
     entry.project_id, entry.source_id = identity.project_id, identity.key_id
+    if identity.advanced_logs != "off":
+        entry.keep_details(errors_only=identity.advanced_logs == "errors", days=identity.advanced_logs_days)
     method = exchange.method
     identity.require("unified:read" if method in service.SAFE_METHODS else "unified:write")
     if not account_id:
         raise errors.BadRequest("the header x-account-id is missing", hint="Send the id of a linked account in it.")
     body: bytes | AsyncIterator[bytes] | None = None
     if chunked or (length or 0) > BUFFER:
-        body = exchange.chunks()
+        body = exchange.chunks() if entry.record is None else entry.record.tee(exchange.chunks())
     elif length is not None:
         body = await exchange.read(BUFFER)
     ask = Call(method, entry.path[len(PREFIX) :], query, exchange.headers, body, length=length, wait=wait)
     answer = await service.call(context, identity.project_id, account_id, ask, entry)
     try:
-        await _reply(exchange, answer, request_id)
+        await _reply(exchange, answer, request_id, entry.record)
     finally:
         await answer.aclose()
     return answer.response.status
 
 
-async def _reply(exchange: Exchange, answer: Answer, request_id: str) -> None:
+async def _reply(exchange: Exchange, answer: Answer, request_id: str, record: Record | None) -> None:
     """Pass the provider's answer on, masking an echoed credential in headers and body. Raises HttpFailure."""
     response, scanner = answer.response, answer.scanner
     headers: list[Header] = [NO_SNIFF, DEFAULT_POLICY, (b"x-request-id", request_id.encode())]
@@ -133,10 +143,14 @@ async def _reply(exchange: Exchange, answer: Answer, request_id: str) -> None:
                 raise service.refusal(answer.connector_title, e) from None
         if scanner is not None and scanner.finds(data):
             data = scanner.mask(data) + scanner.flush()
+        if record is not None:
+            record.take(data)
         exchange.respond(status, headers, data)
         return
     exchange.begin(status, headers, length=response.length, has_body=True)
     async for chunk in response.chunks():
+        if record is not None:
+            record.take(chunk)
         await exchange.send(scanner.mask(chunk) if scanner is not None else chunk)
     if scanner is not None:
         await exchange.send(scanner.flush())

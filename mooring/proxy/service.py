@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterable, Iterable, Sequence
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote, unquote_plus
 
 from mooring import errors
@@ -24,7 +25,11 @@ from mooring.protocol.budgets import pause_of
 from mooring.protocol.headers import Header, outbound, raw
 from mooring.protocol.redact import SecretScanner, redact_url
 from mooring.protocol.urls import join_path, origin_of
+from mooring.proxy import retries
 
+# Of one call up to the head of its answer, waiting and repetitions included (contract §1); longer where a connector's
+# `timeouts` say so.
+LIFE_SECONDS: Final = 60.0
 QUEUE_SECONDS: Final = 10.0  # that a call waits for its turn, unless `Prefer: wait` says otherwise
 RETRY_AFTER: Final = "5"  # seconds; what a caller is told when the provider can't be reached
 MASK_MINIMUM: Final = 8  # characters; masking shorter secrets would spoil innocent text
@@ -51,7 +56,7 @@ class Call:
     body: bytes | AsyncIterable[bytes] | None = field(default=None, repr=False)
     url: str | None = None
     length: int | None = None
-    wait: float = QUEUE_SECONDS  # for a place inside the provider's rate limit
+    wait: float = QUEUE_SECONDS  # for a place inside the provider's rate limit; 0 also turns repetitions off
 
 
 @dataclass(slots=True)
@@ -63,6 +68,7 @@ class Answer:
     url: str  # redacted
     connector_title: str
     gate: Gate | None
+    origin: str
 
     async def aclose(self) -> None:
         """Let go of the connection and of the place inside the provider's limit."""
@@ -103,31 +109,75 @@ async def call(context: Context, project: ProjectId, account_id: str, ask: Call,
     """
     if ask.method in FORBIDDEN_METHODS:
         raise errors.MethodNotAllowed(f"{ask.method} is not passed on", headers={"allow": ALLOW})
+    begun = time.perf_counter()
     serving = await context.accounts.get(project, account_id)
+    end = begun + max(LIFE_SECONDS, serving.connector.first_byte_seconds)
     entry.account_id, entry.provider = serving.id, serving.connector.key
     entry.origin_owner_id = serving.origin_owner_id
     serving.require_serving()
     if clock.timestamp() >= serving.good_until:
         serving = await context.refresher.fresh(serving)
-    answer = await _send(context, serving, ask, entry)
-    if answer.response.status != 401 or serving.method.oauth2 is None:
+    answer = await _send(context, serving, ask, entry, end)
+    if answer.response.status < 400:
         health.note_answer(context, serving, answer.response)
         return answer
+    if answer.response.status == 401 and serving.method.oauth2 is not None:
+        answer, serving = await _replay(context, serving, ask, entry, end, answer)
+    rule = serving.connector.limits.get("retry")
+    if rule is not None and answer.response.status >= 400 and _is_repeatable(ask):
+        answer = await _repeat(context, serving, ask, entry, end, answer, rule)
+    health.note_answer(context, serving, answer.response)
+    return answer
+
+
+async def _replay(
+    context: Context, serving: Serving, ask: Call, entry: Entry, end: float, answer: Answer
+) -> tuple[Answer, Serving]:
+    """The answer to the call with a renewed token, once; the refusal itself where that can't be had."""
     try:
         renewed = await _after_unauthorized(context, serving)
     except BaseException:  # the caller went away, or the database did: the provider's answer must not stay open
         await answer.aclose()
         raise
     if renewed is None or not (ask.body is None or isinstance(ask.body, bytes)):
-        if renewed is None:
-            health.note_answer(context, serving, answer.response)
-        return answer
+        return answer, renewed or serving
     await answer.aclose()
-    again = await _send(context, renewed, ask, entry)
+    again = await _send(context, renewed, ask, entry, end)
     if again.response.status == 401:
         _uncured.note(serving.id)
-    health.note_answer(context, renewed, again.response)
-    return again
+    return again, renewed
+
+
+def _is_repeatable(ask: Call) -> bool:
+    if ask.method not in retries.IDEMPOTENT or not (ask.body is None or isinstance(ask.body, bytes)):
+        return False
+    return ask.wait > 0 and retries.wanted(ask.headers)
+
+
+async def _repeat(
+    context: Context, serving: Serving, ask: Call, entry: Entry, end: float, answer: Answer, rule: Mapping[str, Any]
+) -> Answer:
+    """Send again what the connector says may be, inside the call's life and the provider's budget of repetitions."""
+    done = 0
+    while retries.is_due(rule, answer.response.status, done):
+        pause = retries.pause(rule, answer.response.status, answer.response.raw_headers, done, clock.now())
+        if time.perf_counter() + pause >= end:
+            break
+        if not context.limits.provider(answer.origin, serving.connector.key).may_repeat():
+            context.counters.retry(serving.connector.key, "refused")
+            break
+        context.counters.retry(serving.connector.key, "sent")
+        await answer.aclose()
+        await asyncio.sleep(pause)
+        current = await _serving_now(context, serving)
+        if current is None:  # suspended or deleted meanwhile
+            raise errors.AccountInactive("the account stopped serving while the call waited for its next try")
+        serving = current
+        if clock.timestamp() >= serving.good_until:
+            serving = await context.refresher.fresh(serving)
+        answer = await _send(context, serving, ask, entry, end)
+        done += 1
+    return answer
 
 
 async def _after_unauthorized(context: Context, serving: Serving) -> Serving | None:
@@ -157,7 +207,7 @@ async def _serving_now(context: Context, serving: Serving) -> Serving | None:
     return current
 
 
-async def _send(context: Context, serving: Serving, ask: Call, entry: Entry) -> Answer:
+async def _send(context: Context, serving: Serving, ask: Call, entry: Entry, end: float) -> Answer:
     secrets, scope = serving.open(context.vault)
     injection = inject(serving.method, scope)
     url = target_url(injection, ask)
@@ -167,15 +217,22 @@ async def _send(context: Context, serving: Serving, ask: Call, entry: Entry) -> 
     if ask.length is not None and ask.body is not None and not isinstance(ask.body, bytes):
         # A stream keeps its announced length: many providers answer 411 to a chunked upload.
         headers.append((b"content-length", b"%d" % ask.length))
-    started = time.perf_counter()
-    step = {"method": ask.method, "url": entry.url}
+    if entry.record is not None:
+        entry.record.begin(serving.key(context.vault), secrets.values(), headers, ask.body)
+    step: dict[str, Any] = {"method": ask.method, "url": entry.url}
     entry.steps.append(step)
     limits, rules = context.limits, serving.connector.limits
     gate = limits.gate(serving.limit_key, rules)
     if gate is not None:
-        await gate.enter(ask.path, ask.wait)
+        queued = time.perf_counter()
+        await gate.enter(ask.path, min(ask.wait, max(0.0, end - queued)))
+        waited = time.perf_counter() - queued
+        if waited > 0.001:
+            step["queued_ms"] = round(waited * 1000, 3)
+    started = time.perf_counter()
     try:
-        response = await _exchange(context, serving, OutboundRequest(ask.method, url, (), ask.body, headers), injection)
+        outbound_request = OutboundRequest(ask.method, url, (), ask.body, headers)
+        response = await _exchange(context, serving, outbound_request, injection, end - started)
     except BaseException as e:
         if gate is not None:
             gate.leave()
@@ -184,27 +241,30 @@ async def _send(context: Context, serving: Serving, ask: Call, entry: Entry) -> 
             raise refusal(serving.connector.title, e) from None
         raise
     finally:
-        step["duration_ms"] = round((time.perf_counter() - started) * 1000, 3)  # type: ignore[assignment]
+        spent = round((time.perf_counter() - started) * 1000, 3)
+        step["duration_ms"] = spent
+        entry.provider_ms += spent
     pause = pause_of(response.status, response.raw_headers, clock.now())
     if pause is not None:
         limits.block(serving.limit_key, rules, pause)
-    step["status"] = response.status  # type: ignore[assignment]
+    step["status"] = response.status
+    if entry.record is not None:
+        entry.record.answered(response.raw_headers)
     scanner = None
     if not serving.connector.echo_allowed:
         scanner = SecretScanner(v for v in secrets.values() if len(v) >= MASK_MINIMUM)
-    return Answer(response, scanner, entry.url, serving.connector.title, gate)
+    return Answer(response, scanner, entry.url, serving.connector.title, gate, injection.base_url)
 
 
 async def _exchange(
-    context: Context, serving: Serving, request: OutboundRequest, injection: Injection
+    context: Context, serving: Serving, request: OutboundRequest, injection: Injection, left: float
 ) -> StreamedResponse:
     """Send and wait for the answer's head, inside the bounds of its provider. Raises HttpFailure, ProviderError."""
-    provider = context.limits.provider(injection.base_url)
+    provider = context.limits.provider(injection.base_url, serving.connector.key)
     provider.begin(serving.connector.title)
     try:
-        response = await context.http.stream(
-            request, first_byte=serving.connector.first_byte_seconds, idle=serving.connector.idle_seconds
-        )
+        first_byte = min(max(left, 0.001), serving.connector.first_byte_seconds)
+        response = await context.http.stream(request, first_byte=first_byte, idle=serving.connector.idle_seconds)
     except HttpFailure as e:
         # What the guard refuses, or an answer that is no HTTP, says nothing of a provider that is down.
         if e.kind in _NO_ANSWER:

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from mooring.identity.service import ProjectId
 from mooring.kit import clock, jobs
+from mooring.kit.counters import Counters
 from mooring.kit.db import Database
 from mooring.kit.http import HttpClient
 from mooring.kit.vault import Vault
@@ -58,6 +59,8 @@ class Parts(Protocol):
     def vault(self) -> Vault: ...
     @property
     def http(self) -> HttpClient: ...
+    @property
+    def counters(self) -> Counters: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,7 @@ class WebhookDelivery:
     give_up: timedelta = GIVE_UP
     timeout: float = TIMEOUT
     batch: int = _BATCH  # events per step of a replay
+    counters: Counters = field(default_factory=Counters)
 
     async def deliver(self, claim: jobs.Claim) -> datetime | None:
         """Send what is pending in one lane, in order. A failed one holds the later ones back until it is settled."""
@@ -101,6 +105,7 @@ class WebhookDelivery:
             if not isinstance(due, _Due):
                 return due
             answer = await send(self.http, due.endpoint.url, due.keys, due.event, timeout=self.timeout)
+            self.counters.delivery("delivered" if answer.delivered else "refused" if answer.status else "unreachable")
             try:
                 async with self.db.begin() as tx:
                     await self._record(tx, due, answer)
@@ -199,7 +204,7 @@ class WebhookDelivery:
 
 async def deliver(parts: Parts, claim: jobs.Claim) -> datetime | None:
     """Handler of the job `webhook`."""
-    return await WebhookDelivery(parts.db, parts.vault, parts.http).deliver(claim)
+    return await WebhookDelivery(parts.db, parts.vault, parts.http, counters=parts.counters).deliver(claim)
 
 
 async def replay(parts: Parts, claim: jobs.Claim) -> datetime | None:

@@ -81,6 +81,9 @@ def upgrade() -> None:
         sa.Column("started_at", Timestamp(), nullable=False),
         sa.Column("ended_at", Timestamp(), nullable=False),
         sa.Column("duration_ms", sa.Double(), nullable=False),
+        sa.Column("provider_ms", sa.Double(), nullable=False),
+        sa.Column("bytes_up", BigId, nullable=False),
+        sa.Column("bytes_down", BigId, nullable=False),
         sa.Column("source_type", sa.String(length=40), nullable=False),
         sa.Column("source_id", sa.String(length=80), nullable=True),
         sa.Column("source_ip", sa.String(length=64), nullable=True),
@@ -89,6 +92,17 @@ def upgrade() -> None:
     )
     op.create_index("ix_request_logs_account", "request_logs", ["project_id", "account_id", "id"], unique=False)
     op.create_index("ix_request_logs_project_id", "request_logs", ["project_id", "id"], unique=False)
+    op.create_table(
+        "request_details",
+        sa.Column("request_id", sa.String(length=36), nullable=False),
+        sa.Column("project_id", sa.String(length=80), nullable=False),
+        sa.Column("account_id", sa.String(length=40), nullable=False),
+        sa.Column("sealed", sa.LargeBinary(), nullable=False),
+        sa.Column("expires_at", Timestamp(), nullable=False),
+        sa.PrimaryKeyConstraint("request_id", name=op.f("pk_request_details")),
+    )
+    op.create_index(op.f("ix_request_details_account_id"), "request_details", ["account_id"], unique=False)
+    op.create_index(op.f("ix_request_details_expires_at"), "request_details", ["expires_at"], unique=False)
     op.create_table(
         "projects",
         sa.Column("id", sa.String(length=80), nullable=False),
@@ -117,6 +131,8 @@ def upgrade() -> None:
         sa.Column("allowed_origins", Json, nullable=False),
         sa.Column("return_urls", Json, nullable=False),
         sa.Column("offer_all_methods", sa.Boolean(), nullable=False),
+        sa.Column("advanced_logs", sa.String(length=10), nullable=False),
+        sa.Column("advanced_logs_days", sa.Integer(), nullable=False),
         sa.Column("updated_at", Timestamp(), nullable=False),
         sa.ForeignKeyConstraint(
             ["project_id"], ["projects.id"], name=op.f("fk_project_settings_project_id_projects"), ondelete="CASCADE"
