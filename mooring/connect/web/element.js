@@ -282,7 +282,7 @@ class Hub {
     const cause = body.cause;
     const own = this.language !== "en" && this.strings["cause_" + cause];
     const message = body.errorCode === "Offline" ? this.t("offlineText") : own || body.message;
-    const facts = [[this.t("cause"), cause || body.errorCode], own && [this.t("message"), body.message], body.hint && own && ["", body.hint], [connector && this.t("connector"), connector?.key], [this.t("answer"), printable(body.provider_response)], [this.t("request"), body.requestId]].filter((f) => f && f[1] && f[0] !== undefined);
+    const facts = [[this.t("cause"), cause || body.errorCode], own && [this.t("message"), body.message], body.hint && own && ["", body.hint], [connector && this.t("connector"), connector?.key], [this.t("answer"), printable(body.provider_response).replace(`${body.hint}\n`, "")], [this.t("request"), body.requestId]].filter((f) => f && f[1] && f[0] !== undefined);
     const report = facts.map(([name, value]) => `${name}: ${value}`).join("\n");
     const copy = button(this.t("copy"), async () => {
       try {
