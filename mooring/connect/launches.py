@@ -16,7 +16,7 @@ from mooring import errors
 from mooring.accounts import service as accounts
 from mooring.accounts.context import Context
 from mooring.auth_configs import service as auth_configs
-from mooring.connect import linking, oauth, service
+from mooring.connect import linking, oauth, reporting, service
 from mooring.connect.linking import Form
 from mooring.connect.models import ConnectionAttempt, ConnectionLaunch, ConnectSession
 from mooring.connect.oauth import Started
@@ -144,9 +144,14 @@ async def start(context: Context, found: Found, code: str, browser: str | None) 
         payload = orjson.loads(key.open(row.sealed, name=f"{_SEALED}:{row.attempt_id}"))
     form = Form(payload["public"], payload["secret"], {})
     try:
+        await oauth.check_way_back(context, opened, form)
         return await oauth.begin(
             context, session, attempt, opened, form, row.return_url, browser, account_id=row.account_id
         )
+    except errors.CredentialRejected as e:
+        failed, text = reporting.attempt_words(opened.connector.title, e, None)
+        await oauth.fail_attempt(context, session.id, attempt.id, failed, text)
+        raise
     except errors.MooringError as e:  # such as an address that the form made wrong: the Hub learns of it by the attempt
         await oauth.fail_attempt(context, session.id, attempt.id, e.error_code, e.message)
         raise
