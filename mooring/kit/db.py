@@ -200,7 +200,9 @@ class Database:
 
 
 def is_away(error: Exception) -> bool:
-    """Whether the database could not be asked, as opposed to: it refuses the row."""
+    """Whether the database could not be asked, as opposed to: it refuses the row or the statement."""
+    if isinstance(error, OperationalError) and str(error.orig).startswith(("no such ", "near ", "table ")):
+        return False  # what SQLite calls operational though the statement is at fault
     return isinstance(error, OSError | OperationalError | InterfaceError | PoolTimeoutError) or (
         isinstance(error, DBAPIError) and error.connection_invalidated
     )

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Index, LargeBinary, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from mooring.kit.db import Base, BigId
+from mooring.kit.db import Base
 
 
 class RequestLog(Base):
@@ -37,13 +37,12 @@ class RequestLog(Base):
     started_at: Mapped[datetime]
     ended_at: Mapped[datetime]
     duration_ms: Mapped[float]
-    provider_ms: Mapped[float]  # of it, the wait for the provider: from the first byte out to the answer's head
-    bytes_up: Mapped[int] = mapped_column(BigId)  # bodies as exchanged with the caller
-    bytes_down: Mapped[int] = mapped_column(BigId)
     source_type: Mapped[str] = mapped_column(String(40))
     source_id: Mapped[str | None] = mapped_column(String(80))
     source_ip: Mapped[str | None] = mapped_column(String(64))
     steps: Mapped[list[Any]]
+    """The requests to the provider. The last one holds `up` and `down`, the bytes of the bodies exchanged with the caller:
+    a column of its own costs every row more than these do."""
 
     __table_args__ = (
         Index("ix_request_logs_project_id", "project_id", "id"),

@@ -32,9 +32,10 @@ def launch(playwright: Playwright) -> Browser:
     return playwright.chromium.launch(executable_path=program, args=list(ARGUMENTS))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One browser for all tests of a session."""
+    """One browser for the tests of a file. Playwright keeps a loop running as long as it lives, which no asynchronous test
+    of another file would survive."""
     with sync_playwright() as playwright:
         running = launch(playwright)
         try:
