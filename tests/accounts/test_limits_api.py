@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 
 import pytest
 
@@ -41,6 +42,11 @@ def test_a_provider_that_is_down_shows(linked: Linked, upstream: Upstream) -> No
         linked(path="/x")
     state = limits(linked)["provider"]
     assert state["breaker"] == "open" and state["failures"] == 10 and 0 < state["open_for"] <= 5
+    time.sleep(state["open_for"] + 0.1)
+    assert limits(linked)["provider"]["breaker"] == "half-open"
+    upstream.on("/x", answer())
+    assert linked(path="/x").status_code == 200
+    assert limits(linked)["provider"]["breaker"] == "closed"  # for the tests that come after this one, too
 
 
 def test_a_foreign_account_is_like_none(limited: Linked, other_project: Project) -> None:
