@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
@@ -19,10 +20,12 @@ from mooring.auth_configs import api as auth_configs_api
 from mooring.connect import api as connect_api
 from mooring.connect import hosted, hub_api, pages
 from mooring.connectors import api as connectors_api
+from mooring.identity import users
 from mooring.kit import clock, ids
 from mooring.kit.web import (
     DEFAULT_POLICY,
     SAFE_HEADERS,
+    AsgiApp,
     Json,
     Receive,
     Scope,
@@ -101,6 +104,11 @@ def _refuse_nul(scope: Scope) -> None:
         raise errors.BadRequest("the query holds a NUL character")
 
 
+def dashboard_serves(path: str) -> bool:
+    """Whether a path belongs to the dashboard."""
+    return path in {"/", "/dashboard"} or path.startswith("/dashboard/")
+
+
 class Edge:
     """What every request meets first: health of the process, request id, CORS of the Hub, safe headers, the hot path."""
 
@@ -109,6 +117,7 @@ class Edge:
         self._settings = settings
         self.public_url = public_url
         self._context: Context | None = None
+        self._pages: tuple[Context, AsgiApp] | None = None
         self._https = public_url.startswith("https://")
         self._origins = frozenset(settings.allowed_origins)
 
@@ -117,6 +126,10 @@ class Edge:
         """Open the parts of the process and close them again. Refreshes that run are finished first."""
         context = await open_context(self._settings, public_url=self.public_url, supervised=supervised)
         self._context = self.api.state.context = context
+        link = await users.announce_set_up(context.db, self.public_url)
+        if link is not None:
+            notice = f"mooring: nobody is set up yet. Open this link within a day to become the admin:\n{link}"
+            print(notice, file=sys.stderr, flush=True)  # noqa: T201 - a person must see it, once
         try:
             yield context
         finally:
@@ -169,7 +182,9 @@ class Edge:
         try:
             _refuse_nul(scope)
             limited = limit_body(receive, limit) if limit else limit_body(receive)
-            if idempotent.applies(scope):
+            if dashboard_serves(path):
+                await self._dashboard(context)(scope, limited, reply)
+            elif idempotent.applies(scope):
                 await idempotent.serve(context, self.api, scope, limited, reply)
             else:
                 await self.api(scope, limited, reply)
@@ -201,6 +216,14 @@ class Edge:
                 )
                 duration = (time.perf_counter() - started) * 1000
                 context.logs.add(entry.finish(status, duration, error_code=scope.get("mooring.error_code")))
+
+    def _dashboard(self, context: Context) -> AsgiApp:
+        """The dashboard, loaded when somebody looks at it first: a hub that nobody looks at stays small."""
+        if self._pages is None or self._pages[0] is not context:
+            from mooring.dashboard.app import Dashboard
+
+            self._pages = (context, Dashboard(context))
+        return self._pages[1]
 
     def _extra_headers(self, scope: Scope, path: str, request_id: str) -> list[tuple[bytes, bytes]]:
         extra = [*SAFE_HEADERS, DEFAULT_POLICY, (b"x-request-id", request_id.encode())]

@@ -17,6 +17,7 @@ from mooring.connect import linking, service
 from mooring.connect.models import ConnectSession
 from mooring.connectors.definition import AuthMethod, Connector
 from mooring.connectors.definition import Field as FieldSpec
+from mooring.identity import audit
 from mooring.identity.service import ProjectId
 from mooring.kit.body import Body
 from mooring.protocol.redact import clean_line
@@ -27,7 +28,9 @@ router = APIRouter(prefix="/hub", tags=["Hub"])
 async def hub_session(request: Request, x_hub_session_token: Annotated[str | None, Header()] = None) -> ConnectSession:
     """The session whose token came in `x-hub-session-token`. Raises SessionExpired."""
     async with request.app.state.context.db.read() as tx:
-        return await service.by_token(tx, x_hub_session_token)
+        session = await service.by_token(tx, x_hub_session_token)
+    audit.act_as(service.actor_of(session, request.client.host if request.client else None))
+    return session
 
 
 Session = Annotated[ConnectSession, Depends(hub_session)]

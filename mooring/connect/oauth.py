@@ -26,7 +26,7 @@ from mooring.connect.linking import Form
 from mooring.connect.models import ConnectionAttempt, ConnectSession, OAuthTransaction
 from mooring.connectors.apply import render_map
 from mooring.connectors.definition import OAuth2
-from mooring.identity import sealing
+from mooring.identity import audit, sealing
 from mooring.identity.service import ProjectId
 from mooring.kit import clock, ids
 from mooring.protocol import oauth2 as messages
@@ -233,6 +233,7 @@ def _forgery(transaction: OAuthTransaction, connector_key: str, browser: str | N
 async def _complete(context: Context, transaction: OAuthTransaction, params: Mapping[str, str]) -> str:
     async with context.db.read() as tx:
         session = await tx.get_one(ConnectSession, transaction.session_id)
+        audit.act_as(service.actor_of(session))
         attempt = await service.get_attempt(tx, session.id, transaction.attempt_id)
         if service.attempt_status(attempt) != "pending":
             raise errors.Conflict("the connection attempt was cancelled or has expired")

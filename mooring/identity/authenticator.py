@@ -61,7 +61,7 @@ class Authenticator:
             async def load() -> tuple[Caller, tuple[str, ...]]:
                 async with self._db.read() as tx:
                     caller = await service.authenticate(tx, key)
-                return caller, (f"api_key:{caller.key_id}",)
+                return caller, (f"api_key:{caller.key_id}", f"project:{caller.project_id}")
 
             # The header itself is the cache's key: no decoding and no hash on a warm call. It lives in memory only.
             caller = await self.cache.load(authorization or "", load)

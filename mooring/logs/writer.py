@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from mooring.kit.db import Database
+from mooring.logs import stats
 
 log = structlog.get_logger(__name__)
 
@@ -189,6 +190,7 @@ class LogWriter:
                     async with self._db.begin() as tx:
                         rows = orjson.dumps([entry.row(self._zone) for entry in batch])
                         await tx.execute(self._insert, {"rows": rows.decode()})
+                        await stats.count(tx, batch)
                 except asyncio.CancelledError:
                     self._waiting.extendleft(reversed(batch))
                     raise

@@ -91,8 +91,8 @@ async def proxy(
             caller.require("unified:write")
         if not x_account_id:
             raise errors.BadRequest("the header x-account-id is missing", hint="Send the id of a linked account in it.")
-        answer = await service.call(context, caller.project_id, x_account_id, _ask(method, body), entry)
-        out = await _envelope(answer)
+        answer = await service.call(context, caller.project_id, x_account_id, ask_of(method, body), entry)
+        out = await envelope(answer)
         try:
             response = Json(out)
         except TypeError:
@@ -111,7 +111,8 @@ async def proxy(
         context.logs.add(entry.finish(status, (time.perf_counter() - begun) * 1000, error_code=code or None))
 
 
-def _ask(method: str, body: ProxyRequest) -> Call:
+def ask_of(method: str, body: ProxyRequest) -> Call:
+    """The call that a request asks for."""
     path, _, query = (body.path or "").partition("?")
     headers = [(k, str(v)) for k, v in (body.headers or {}).items() if v is not None]
     names = {k.lower(): v for k, v in headers}
@@ -142,7 +143,8 @@ def _json(content: Any) -> bytes:
         return json.dumps(content).encode()
 
 
-async def _envelope(answer: Answer) -> dict[str, Any]:
+async def envelope(answer: Answer) -> dict[str, Any]:
+    """The provider's whole answer as one JSON object, with the credential masked."""
     raw = bytearray()
     try:
         async for chunk in answer.response.chunks():

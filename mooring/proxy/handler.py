@@ -93,6 +93,7 @@ async def _serve(
             length = value
     identity = await context.authenticate(authorization)
     entry.project_id, entry.source_id = identity.project_id, identity.key_id
+    identity.require_address(entry.source_ip)
     method = scope["method"]
     identity.require("unified:read" if method in service.SAFE_METHODS else "unified:write")
     if not account_id:
