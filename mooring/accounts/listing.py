@@ -54,7 +54,7 @@ async def page(
     tx: AsyncSession, project: ProjectId, wanted: Wanted, *, before: Position | None = None, limit: int = 50
 ) -> tuple[list[Listed], Position | None]:
     """One page, newest first, and the position after it."""
-    query = (
+    query: Select[*tuple[Any, ...]] = (
         select(Account, AuthConfig, Credential.expected_failure_at, Credential.expected_failure_reason)
         .outerjoin(AuthConfig, AuthConfig.id == Account.auth_config_id)
         .outerjoin(Credential, Credential.account_id == Account.id)
@@ -71,7 +71,7 @@ async def page(
     return rows, (rows[-1].account.created_at, rows[-1].account.id) if len(found) > limit else None
 
 
-def _narrowed(query: Select[Any], wanted: Wanted) -> Select[Any]:
+def _narrowed(query: Select[*tuple[Any, ...]], wanted: Wanted) -> Select[*tuple[Any, ...]]:
     if wanted.status:
         query = query.where(has_status(wanted.status))
     else:

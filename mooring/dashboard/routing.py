@@ -35,9 +35,9 @@ class Route:
 ROUTES: list[Route] = []
 
 
-def get(path: str, need: Need, *, api: str = "") -> Callable[[Handler], Handler]:
+def get(path: str, need: Need, *, api: str = "", confirmed: bool = False) -> Callable[[Handler], Handler]:
     """Register a page or a part of one. It changes nothing (rule W7)."""
-    return _register("GET", path, need, api, confirmed=False)
+    return _register("GET", path, need, api, confirmed=confirmed)
 
 
 def post(path: str, need: Need, *, api: str = "", confirmed: bool = False) -> Callable[[Handler], Handler]:

@@ -80,14 +80,14 @@ async def rows_per_key(tx: AsyncSession) -> dict[str, int]:
     for kek_id, number in await tx.execute(select(DataKeyRow.kek_id, func.count()).group_by(DataKeyRow.kek_id)):
         found[kek_id] += number
     there = await tables(tx)
-    heads = []
+    heads: list[bytes | None] = []
     if IdempotencyRecord.__tablename__ in there:
         heads += await tx.scalars(
             select(func.substr(IdempotencyRecord.answer, 1, _HEAD)).where(IdempotencyRecord.answer.is_not(None))
         )
     if HostSecret.__tablename__ in there:
         heads += await tx.scalars(select(func.substr(HostSecret.sealed, 1, _HEAD)))
-    found.update(id for head in heads if (id := vaults.sealed_with(bytes(head))) is not None)
+    found.update(id for head in heads if head and (id := vaults.sealed_with(bytes(head))) is not None)
     return dict(found)
 
 

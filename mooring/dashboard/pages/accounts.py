@@ -99,7 +99,7 @@ async def detail(view: View) -> Response:
         missing=account.missing_scopes,
         extra=[scope for scope in granted if scope not in required],
         known=account.granted_scopes is not None,
-        status=lifecycle.effective(account.status, config_active=config.active),
+        state=lifecycle.effective(account.status, config_active=config.active),
         failure=REASONS.get(credential.expected_failure_reason or "") if credential else None,
     )
 

@@ -49,7 +49,10 @@ def search_of(view: View) -> Search:
     slower = view.query("slower")
     if slower and not slower.isdigit():
         raise errors.BadRequest("slower must be a number of milliseconds")
-    one = lambda name: [view.query(name)] if view.query(name) else []  # noqa: E731
+
+    def one(name: str) -> list[str]:
+        return [view.query(name)] if view.query(name) else []
+
     span = RANGES.get(view.query("range"))
     return Search(
         LogFilter(

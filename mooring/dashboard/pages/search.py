@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from starlette.responses import Response
@@ -13,6 +14,7 @@ from mooring.dashboard.routing import PROJECT, get
 from mooring.dashboard.view import View
 from mooring.kit import ids
 from mooring.logs import service as logs
+from mooring.logs.models import RequestLog
 from mooring.logs.service import LogFilter
 from mooring.webhooks import service as webhooks
 
@@ -58,7 +60,7 @@ async def _hits(view: View, words: str) -> list[Hit]:
         configs, _ = await auth_configs.search(tx, view.project_id)
         found = await listing.find(tx, view.project_id, words)
         endpoints = await webhooks.search(tx, view.project_id)
-        rows = []
+        rows: Sequence[RequestLog] = []
         if ids.time_of(words) is not None:
             rows, _ = await logs.search(
                 tx, view.project_id, LogFilter(request_ids=[lower]), category="unified", limit=1

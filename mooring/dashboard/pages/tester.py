@@ -72,7 +72,7 @@ async def send(view: View) -> Response:
         "tester_answer.html",
         entry=entry,
         refusal=refusal,
-        status=status,
+        code=status,
         duration=duration,
         headers={k: redact_text(v, ()) for k, v in out["headers"].items()} if out else {},
         body=_shown(out["data"]) if out else "",
