@@ -20,7 +20,7 @@ from mooring.auth_configs import api as auth_configs_api
 from mooring.connect import api as connect_api
 from mooring.connect import hosted, hub_api, pages
 from mooring.connectors import api as connectors_api
-from mooring.identity import users
+from mooring.identity import management_api, users
 from mooring.kit import clock, ids
 from mooring.kit.web import (
     DEFAULT_POLICY,
@@ -72,6 +72,7 @@ def create_app(settings: Settings, *, public_url: str) -> Edge:
         proxy_api,
         logs_api,
         webhooks_api,
+        management_api,
     ):
         api.include_router(module.router)
     _add_health(api)

@@ -281,7 +281,7 @@ def api_key_create(
     label: Annotated[str, typer.Option(help="What the key is for.")] = "default",
     project: Annotated[str | None, typer.Option(help="Project id or name; the only one needs no naming.")] = None,
     scopes: Annotated[
-        str | None, typer.Option(help="Comma separated scopes; all but credentials:read by default.")
+        str | None, typer.Option(help="Comma separated scopes; all that need no naming by default.")
     ] = None,
 ) -> None:
     """Create an API key. It is printed this once, alone on standard output."""

@@ -101,7 +101,9 @@ def spark(series: Series) -> str:
             out.append(f'<rect class="calls" {x} y="{23 - tall:.1f}" height="{max(tall, 1):.1f}"/>')
         if point.errors:
             out.append(f'<rect class="errors" {x} y="{23 - max(failed, 1.5):.1f}" height="{max(failed, 1.5):.1f}"/>')
-    return f'<svg class="chart" viewBox="0 0 120 24" width="120" height="24" aria-hidden="true">{"".join(out)}</svg>'
+    return (
+        f'<svg class="chart spark" viewBox="0 0 120 24" width="120" height="24" aria-hidden="true">{"".join(out)}</svg>'
+    )
 
 
 def _count(value: float) -> str:
