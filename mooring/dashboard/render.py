@@ -128,7 +128,7 @@ def is_part(view: View) -> bool:
 def show_refusal(view: View, error: errors.MooringError) -> Response:
     """A refusal: beside the form that was sent, or as a page of its own."""
     part = is_part(view)
-    answer = render(view, "refusal_part.html" if part else "refusal.html", status=error.status, error=error)
+    answer = render(view, "refusal_part.html" if part else "refusal.html", status=error.status, refused=error)
     answer.headers.update({k: v for k, v in error.headers.items() if k.lower() != "www-authenticate"})
     if part and view.request.method == "GET":
         # A part that could not be loaded, such as a dialog whose subject is gone: it is told in the page's corner.
