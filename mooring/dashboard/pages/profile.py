@@ -50,7 +50,7 @@ async def enroll(view: View) -> Response:
         user = await tx.get_one(User, view.me.user.id)
         secret = await second_factor.enroll(tx, view.context.vault, user)
     picture = segno.make(second_factor.link(user, secret), error="m").svg_inline(
-        omitsize=True, svgclass="qr", lineclass=None, nl=False, dark="#000"
+        omitsize=True, svgclass="qr", lineclass=None, dark="#000"
     )
     return render(view, "second_factor.html", secret=secret, picture=picture)
 
