@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from importlib import import_module
 from typing import Final
@@ -81,7 +82,7 @@ class Dashboard:
         if away is not None:
             return away
         if view.signed_in is not None:
-            audit.act_as(view.signed_in.actor)
+            audit.act_as(replace(view.signed_in.actor, address=view.address))
             if route.confirmed and not view.signed_in.is_confirmed:
                 url = f"/dashboard/confirm?next={_back(view)}"
                 if view.request.headers.get("hx-request") == "true":

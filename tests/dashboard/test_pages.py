@@ -283,7 +283,7 @@ def chain(hub: Hub) -> Hub:
 
 _CHANGE = "UPDATE audit_entries SET action = action || 'x' WHERE seq = 2"
 _BACK = "UPDATE audit_entries SET action = substr(action, 1, length(action) - 1) WHERE seq = 2"
-_MOVE, _MOVED = ("UPDATE audit_entries SET seq = %s WHERE seq = %s" % pair for pair in ((-2, 2), (2, -2)))
+_MOVE, _MOVED = ("UPDATE audit_entries SET seq = {} WHERE seq = {}".format(*pair) for pair in ((-2, 2), (2, -2)))
 
 
 @pytest.mark.parametrize(
