@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install install-dev demo test check format faults bench docs lock clean
+.PHONY: help install install-dev demo test check format faults bench docs shots hub-package lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,13 @@ bench: $(VENV)/.dev ## Measure; prints a table and writes bench/RESULTS.md
 
 docs: $(VENV)/.runtime ## Write the generated parts of docs/
 	@$(BIN)/python scripts/make-docs
+
+shots: $(VENV)/.dev ## Photograph every state of the Hub into build/shots/
+	@scripts/install-test-deps --only chromium,node
+	@$(BIN)/python scripts/make-shots $(ARGS)
+
+hub-package: $(VENV)/.runtime ## Complete packages/hub for npm
+	@$(BIN)/python scripts/make-hub-package
 
 lock: ## Write the lock files from pyproject.toml (needs uv)
 	@scripts/lock

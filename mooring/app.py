@@ -13,14 +13,14 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 
-from mooring import __version__, errors, idempotent
+from mooring import __version__, errors, idempotent, manual
 from mooring.accounts import api as accounts_api
 from mooring.accounts.context import Context
 from mooring.auth_configs import api as auth_configs_api
 from mooring.connect import api as connect_api
-from mooring.connect import hosted, hub_api, pages
+from mooring.connect import assets, hosted, hub_api, overview_api, pages
 from mooring.connectors import api as connectors_api
-from mooring.identity import management_api, users
+from mooring.identity import management_api, project_api, users
 from mooring.kit import clock, ids
 from mooring.kit.web import (
     DEFAULT_POLICY,
@@ -64,11 +64,15 @@ def create_app(settings: Settings, *, public_url: str) -> Edge:
     for module in (
         connect_api,
         hub_api,
+        overview_api,
         pages,
         hosted,
+        assets,
+        manual,
         auth_configs_api,
         accounts_api,
         connectors_api,
+        project_api,
         proxy_api,
         logs_api,
         webhooks_api,
@@ -110,6 +114,38 @@ def dashboard_serves(path: str) -> bool:
     return path in {"/", "/dashboard"} or path.startswith("/dashboard/")
 
 
+async def _cors(context: Context, scope: Scope) -> list[tuple[bytes, bytes]]:
+    """The Hub's calls carry a token header and no cookie: any origin, until origins are registered (contract §10).
+
+    A preflight and a refused token name no project. They meet the origins of all projects; what a project answers after
+    that, only its own origins can read.
+    """
+    origins = scope.get("mooring.hub_origins")
+    if origins is None:
+        own = frozenset(context.settings.allowed_origins)
+        try:
+            registered, some_open = await context.projects.all_origins()
+        except (SQLAlchemyError, OSError):  # the answer says so already; it must not fail for its headers
+            registered, some_open = frozenset(), False
+        origins = own | registered if own or not some_open else frozenset()
+    allowed = b"*"
+    out = []
+    if origins:
+        origin = next((v for n, v in scope["headers"] if n == b"origin"), b"")
+        out.append((b"vary", b"Origin"))
+        asking = origin.decode("latin-1").lower()
+        if asking not in origins and asking != context.public_url:
+            return out
+        allowed = origin
+    out += [
+        (b"access-control-allow-origin", allowed),
+        (b"access-control-allow-methods", HUB_METHODS),
+        (b"access-control-allow-headers", HUB_HEADERS),
+        (b"access-control-max-age", b"600"),
+    ]
+    return out
+
+
 class Edge:
     """What every request meets first: health of the process, request id, CORS of the Hub, safe headers, the hot path."""
 
@@ -120,7 +156,6 @@ class Edge:
         self._context: Context | None = None
         self._pages: tuple[Context, AsgiApp] | None = None
         self._https = public_url.startswith("https://")
-        self._origins = frozenset(settings.allowed_origins)
 
     @asynccontextmanager
     async def running(self, *, supervised: bool = False) -> AsyncIterator[Context]:
@@ -163,7 +198,9 @@ class Edge:
         request_id = ids.time_uuid()
         scope["mooring.request_id"] = request_id
         extra = self._extra_headers(scope, path, request_id)
-        if path.startswith("/hub/") and scope["method"] == "OPTIONS":
+        hub = path.startswith("/hub/")
+        if hub and scope["method"] == "OPTIONS":
+            extra += await _cors(context, scope)
             await send({"type": "http.response.start", "status": 204, "headers": [*extra, (b"content-length", b"0")]})
             await send({"type": "http.response.body", "body": b""})
             return
@@ -174,6 +211,8 @@ class Edge:
             nonlocal status, begun
             if message["type"] == "http.response.start":
                 status, begun = message["status"], True
+                if hub:
+                    extra.extend(await _cors(context, scope))
                 given = {name for name, _ in message["headers"]}
                 message["headers"] = [*message["headers"], *((n, v) for n, v in extra if n not in given)]
             await send(message)
@@ -230,28 +269,7 @@ class Edge:
         extra = [*SAFE_HEADERS, DEFAULT_POLICY, (b"x-request-id", request_id.encode())]
         if self._https:
             extra.append((b"strict-transport-security", b"max-age=31536000"))
-        if path.startswith("/hub/"):
-            extra += self._cors(scope)
         return extra
-
-    def _cors(self, scope: Scope) -> list[tuple[bytes, bytes]]:
-        """The Hub's calls carry a token header and no cookie: any origin, until origins are registered (contract §10)."""
-        allowed = b"*"
-        out = []
-        if self._origins:
-            origin = next((v for n, v in scope["headers"] if n == b"origin"), b"")
-            out.append((b"vary", b"Origin"))
-            own = origin.decode("latin-1").lower()
-            if own not in self._origins and own != self.public_url:
-                return out
-            allowed = origin
-        out += [
-            (b"access-control-allow-origin", allowed),
-            (b"access-control-allow-methods", HUB_METHODS),
-            (b"access-control-allow-headers", HUB_HEADERS),
-            (b"access-control-max-age", b"600"),
-        ]
-        return out
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()

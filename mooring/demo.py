@@ -166,7 +166,8 @@ def _run(
         if any(row.status != 200 for row in rows):
             console.print("A call did not succeed; see the table.", style="red")
             return 1
-        _say_more(console, hub, provider, key, rows[0].account)
+        link = _link_to_try(http, hub, key)
+        _say_more(console, hub, provider, key, rows[0].account, link)
         return 0 if once else _run_on(server, console)
 
 
@@ -312,6 +313,21 @@ def _link_all(http: Http, hub: str, provider: str, key: str, console: Console) -
     return rows
 
 
+def _link_to_try(http: Http, hub: str, key: str) -> str:
+    """A link to the Hub as a customer's user sees it, with all methods to choose from."""
+    session = _need(
+        http(
+            "POST",
+            f"{hub}/connect_sessions",
+            headers={"authorization": f"Bearer {key}"},
+            json={"origin_owner_id": "you", "origin_owner_name": "Your customer", "expires_in": 86400},
+        ),
+        201,
+        "creating a connect session",
+    )
+    return str(session["auth_link_url"])
+
+
 def _link(http: Http, hub: str, token: str, config_id: str, method: Method) -> str:
     """Do what the Hub does for an end user: post the form, or walk through the provider's consent page."""
     headers = {"x-hub-session-token": token}
@@ -360,9 +376,11 @@ def _table(rows: list[Row]) -> Table:
     return table
 
 
-def _say_more(console: Console, hub: str, provider: str, key: str, account: str) -> None:
+def _say_more(console: Console, hub: str, provider: str, key: str, account: str, link: str) -> None:
     console.print(f"\nHub       {hub}")
     console.print(f"Provider  {provider}/ (the sandbox; its page lists what it can do)")
+    console.print("\nLink one by hand, in the Hub as your customers' users see it (API key: sandbox-key-acme):\n")
+    console.print(f"  {link}", soft_wrap=True, markup=False, highlight=False)
     console.print("\nCall it yourself:\n")
     console.print(
         f"  curl -u '{key}:' -H 'x-account-id: {account}' '{hub}/proxy{CALL}'",

@@ -12,7 +12,7 @@ from mooring.accounts import service as accounts
 from mooring.accounts.context import Context
 from mooring.accounts.models import Account
 from mooring.auth_configs.models import AuthConfig
-from mooring.connect.models import ConnectSession, OAuthTransaction
+from mooring.connect.models import ConnectionLaunch, ConnectSession, OAuthTransaction
 from mooring.identity import audit, projects, sessions, throttle, users
 from mooring.identity.models import Project
 from mooring.identity.service import ProjectId
@@ -37,6 +37,7 @@ async def housekeeping(context: Context, _job: Claim) -> datetime | None:
     more = await _purge_logs(context, now)
     async with context.db.begin() as tx:
         await tx.execute(delete(OAuthTransaction).where(OAuthTransaction.expires_at < now - timedelta(days=1)))
+        await tx.execute(delete(ConnectionLaunch).where(ConnectionLaunch.expires_at < now))
         await tx.execute(delete(ConnectSession).where(ConnectSession.expires_at < now - timedelta(days=30)))
         await tx.execute(delete(SignInState).where(SignInState.expires_at < now))
         await tx.execute(delete(Change).where(Change.at < now - timedelta(minutes=1)))

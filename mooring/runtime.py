@@ -18,6 +18,7 @@ from mooring.errors import ConfigurationError
 from mooring.identity import audit, sealing
 from mooring.identity import service as identity
 from mooring.identity.authenticator import Authenticator
+from mooring.identity.project_settings import ProjectReader
 from mooring.kit import vault as vaults
 from mooring.kit.cache import ChangeFollower
 from mooring.kit.db import Database
@@ -83,6 +84,8 @@ async def open_context(settings: Settings, *, public_url: str, supervised: bool 
     authenticate = Authenticator(db)
     follower.register(accounts.cache)
     follower.register(authenticate.cache)
+    projects = ProjectReader(db)
+    follower.register(projects.cache)
     context = Context(
         changes=follower,
         settings=settings,
@@ -92,6 +95,7 @@ async def open_context(settings: Settings, *, public_url: str, supervised: bool 
         registry=registry,
         http=http,
         authenticate=authenticate,
+        projects=projects,
         accounts=accounts,
         refresher=Refresher(db, vault, registry, http, accounts, courier),
         courier=courier,

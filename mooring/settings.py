@@ -54,7 +54,7 @@ def _postgresql(value: str) -> str:
     return urlunsplit(parts._replace(query=urlencode(options)))
 
 
-def _web_origin(value: str) -> str | None:
+def web_origin(value: str) -> str | None:
     """The origin of an http or https URL as browsers write it: lower case, without the default port. Else None."""
     try:
         parts = urlsplit(value)
@@ -71,7 +71,7 @@ def _web_origin(value: str) -> str | None:
 
 
 def _public_url(value: str) -> str:
-    origin = _web_origin(value.rstrip("/"))
+    origin = web_origin(value.rstrip("/"))
     if origin is None:
         raise ValueError("must be an address such as https://hub.example.com, without path, query or user name")
     return origin
@@ -106,7 +106,7 @@ def _yes_or_no(value: str) -> bool:
 def _origins(value: str) -> tuple[str, ...]:
     out = []
     for entry in filter(None, (part.strip() for part in value.split(","))):
-        origin = _web_origin(entry.rstrip("/"))
+        origin = web_origin(entry.rstrip("/"))
         if origin is None:
             raise ValueError(f"has the entry {entry!r}; each must be an exact origin such as https://app.example.com")
         out.append(origin)
@@ -181,10 +181,10 @@ class Settings:
     )
     allowed_origins: tuple[str, ...] = _setting(
         "MOORING_ALLOWED_ORIGINS",
-        "Origins of the pages that embed the Hub, comma separated; OAuth may return only to them and to this hub.",
+        "Origins of pages that embed the Hub of any project, comma separated, beside those that PATCH /project sets.",
         _origins,
         default=(),
-        shown="this hub's own origin",
+        shown="none",
     )
     refresh_ahead: bool = _setting(
         "MOORING_REFRESH_AHEAD",

@@ -10,14 +10,13 @@ from mooring.accounts.serving import ServingAccounts
 from mooring.connectors.registry import Registry
 from mooring.courier.client import CourierClient
 from mooring.identity.authenticator import Authenticator
+from mooring.identity.project_settings import LOOPBACK, ProjectReader, ProjectSettings
 from mooring.kit.cache import ChangeFollower
 from mooring.kit.db import Database
 from mooring.kit.http import HttpClient
 from mooring.kit.vault import Vault
 from mooring.logs.writer import LogWriter
 from mooring.settings import Settings
-
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +30,7 @@ class Context:
     registry: Registry
     http: HttpClient
     authenticate: Authenticator
+    projects: ProjectReader
     accounts: ServingAccounts
     refresher: Refresher
     logs: LogWriter
@@ -41,8 +41,12 @@ class Context:
         """The redirect URI of a connector: from configuration, never from a request's Host header (rule O8)."""
         return f"{self.public_url}/connect/oauth2/{connector_key}/callback"
 
-    def is_allowed_return(self, url: str) -> bool:
-        """Whether the OAuth flow may return to this URL: our own origin, or one that the operator registered."""
+    def origins_of(self, project: ProjectSettings) -> frozenset[str]:
+        """The origins whose pages may embed this project's Hub: its own, and those of the whole instance."""
+        return frozenset((*project.allowed_origins, *self.settings.allowed_origins))
+
+    def is_allowed_return(self, url: str, project: ProjectSettings) -> bool:
+        """Whether the OAuth flow may return to this URL: our own origin, a registered origin, or a registered URL."""
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or "\\" in url:
             return False
@@ -50,7 +54,9 @@ class Context:
             origin = _origin(url)
         except ValueError:
             return False
-        return origin == _origin(self.public_url) or origin in {_origin(o) for o in self.settings.allowed_origins}
+        if origin == _origin(self.public_url) or origin in {_origin(o) for o in self.origins_of(project)}:
+            return True
+        return url.partition("#")[0].partition("?")[0] in project.return_urls
 
 
 def _origin(url: str) -> tuple[str, str, int]:
@@ -58,4 +64,4 @@ def _origin(url: str) -> tuple[str, str, int]:
     parts = urlsplit(url)
     host = (parts.hostname or "").lower()
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    return parts.scheme, "loopback" if host in _LOOPBACK else host, port
+    return parts.scheme, "loopback" if host in LOOPBACK else host, port

@@ -43,6 +43,11 @@ class ConnectSessionCreate(Body):
     expires_in: float | None = None
     metadata: dict[str, Any] | None = None
     multiple: bool | None = None
+    manage_accounts: bool | None = Field(
+        None,
+        description="Whether the Hub shows this owner's accounts, to reconnect or remove them. "
+        "By default yes, unless account_id is given.",
+    )
     label: str | None = Field(None, max_length=500)
     type: str | None = None
 
@@ -103,6 +108,7 @@ class ConnectSessionOut(BaseModel):
     metadata: dict[str, Any] | None
     type: str
     multiple: bool
+    manage_accounts: bool
     external_trigger_token: str
     created_at: datetime
     expires_at: datetime
@@ -135,6 +141,7 @@ def _values(request: Request, caller: Caller, row: ConnectSession, attempt: Conn
         "metadata": row.meta,
         "type": row.type,
         "multiple": row.multiple,
+        "manage_accounts": row.manage_accounts,
         "external_trigger_token": row.external_trigger_token,
         "created_at": row.created_at,
         "expires_at": row.expires_at,
@@ -169,6 +176,7 @@ async def create_connect_session(
         expires_in=body.expires_in,
         metadata=body.metadata,
         multiple=bool(body.multiple),
+        manage_accounts=body.manage_accounts,
         label=body.label,
         type=body.type,
     )

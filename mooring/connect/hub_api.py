@@ -5,20 +5,17 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from mooring import errors
 from mooring.accounts import credentials
-from mooring.accounts import service as accounts
-from mooring.accounts.serving import NOT_FOUND
 from mooring.auth_configs import service as auth_configs
 from mooring.auth_configs.models import AuthConfig
-from mooring.connect import linking, service
+from mooring.connect import launches, linking, service
 from mooring.connect.models import ConnectSession
 from mooring.connectors.definition import AuthMethod, Connector
 from mooring.connectors.definition import Field as FieldSpec
 from mooring.identity import audit
-from mooring.identity.service import ProjectId
 from mooring.kit.body import Body
 from mooring.protocol.redact import clean_line
 
@@ -26,9 +23,15 @@ router = APIRouter(prefix="/hub", tags=["Hub"])
 
 
 async def hub_session(request: Request, x_hub_session_token: Annotated[str | None, Header()] = None) -> ConnectSession:
-    """The session whose token came in `x-hub-session-token`. Raises SessionExpired."""
-    async with request.app.state.context.db.read() as tx:
+    """The session whose token came in `x-hub-session-token`. Raises SessionExpired.
+
+    A session whose link was opened belongs to that browser, whose key comes in `x-hub-browser`.
+    """
+    context = request.app.state.context
+    async with context.db.read() as tx:
         session = await service.by_token(tx, x_hub_session_token)
+    service.require_browser(session, request.headers.get("x-hub-browser"))
+    request.scope["mooring.hub_origins"] = context.origins_of(await context.projects(session.project_id))
     audit.act_as(service.actor_of(session, request.client.host if request.client else None))
     return session
 
@@ -46,12 +49,18 @@ class AccountSubmit(Body):
     credentials: dict[str, Any] = Field(default_factory=dict)
 
 
-class AttemptStart(BaseModel):
-    """The session's token once more, as the Hub sends it."""
+class AttemptStart(Body):
+    """The session's token once more, as the published Hub sends it; or the form, for a launch URL without any of it."""
 
     model_config = ConfigDict(extra="ignore")
 
     token: str | None = Field(None, max_length=500)
+    integration_id: str | None = Field(None, max_length=80, description="Makes the answer hold a launch URL.")
+    credentials: dict[str, Any] = Field(default_factory=dict)
+    account_id: str | None = Field(None, max_length=80, description="The account to reconnect.")
+    return_url: str | None = Field(
+        None, max_length=2000, description="Where to go afterwards, instead of a closing page."
+    )
 
 
 @router.get("/settings")
@@ -93,11 +102,15 @@ def _integration(request: Request, row: AuthConfig) -> dict[str, Any]:
 
 
 @router.get("/connectors/{integration_id}")
-async def hub_connector(request: Request, session: Session, integration_id: str) -> dict[str, Any]:
-    """The form of one auth config."""
+async def hub_connector(
+    request: Request, session: Session, integration_id: str, account_id: str | None = None
+) -> dict[str, Any]:
+    """The form of one auth config, for the account that is edited, if one is."""
     context = request.app.state.context
     async with context.db.read() as tx:
-        row = await service.config_of(tx, session, context.registry, integration_id)
+        if account_id is not None:
+            await service.owned_account(tx, session, context.registry, account_id)
+        row = await service.config_of(tx, session, context.registry, integration_id, account_id)
         opened = await auth_configs.open_config(tx, context.vault, context.registry, row)
     method = opened.method
     config: dict[str, Any] = {
@@ -125,7 +138,13 @@ async def hub_connector(request: Request, session: Session, integration_id: str)
                 "description": f"Copy this token into {opened.connector.title}.",
             }
         )
-    return {"config": config, "hub_settings": {"configured_webhook_events": {}, "project_settings": {}}}
+    reasons = method.oauth2.scope_reasons if method.oauth2 else {}
+    return {
+        "config": config,
+        "hub_settings": {"configured_webhook_events": {}, "project_settings": {}},
+        "scopes": [{"name": s, "reason": reasons.get(s)} for s in opened.scopes],
+        "permissions": list(method.permissions),
+    }
 
 
 def _field(spec: FieldSpec) -> dict[str, Any]:
@@ -178,12 +197,11 @@ async def hub_create_account(request: Request, session: Session, body: AccountSu
 
 @router.get("/accounts/{id}")
 async def hub_account(request: Request, session: Session, id: str) -> dict[str, Any]:
-    """The account that this session may edit, with its secrets masked."""
+    """An account that this session may edit, with its secrets masked."""
     context = request.app.state.context
-    _own_account(session, id)
     async with context.db.read() as tx:
-        account, current = await accounts.get(tx, ProjectId(session.project_id), id)
-        chosen = await service.config_of(tx, session, context.registry, session.integration_id or current.id)
+        account, current = await service.owned_account(tx, session, context.registry, id)
+        chosen = await service.config_of(tx, session, context.registry, session.integration_id or current.id, id)
         stored = await linking.stored_form(tx, context, account, current, chosen)
     return {
         "secureId": account.id,
@@ -202,31 +220,27 @@ async def hub_account(request: Request, session: Session, id: str) -> dict[str, 
 @router.patch("/accounts/{id}")
 async def hub_update_account(request: Request, session: Session, id: str, body: AccountSubmit) -> dict[str, str]:
     """Update the credentials of the account. A key that is left out keeps its value; the test runs again."""
-    _own_account(session, id)
     context = request.app.state.context
-    if body.integration_id is None and body.provider is None:
-        async with context.db.read() as tx:
-            _, config = await accounts.get(tx, ProjectId(session.project_id), id)
-    else:
-        config = await _chosen(request, session, body, None)
+    async with context.db.read() as tx:
+        _, config = await service.owned_account(tx, session, context.registry, id)
+    if body.integration_id is not None or body.provider is not None:
+        config = await _chosen(request, session, body, None, id)
     account = await linking.link_with_form(context, session, config, body.credentials, account_id=id)
     return {"id": account.id, "provider": account.connector_key}
 
 
-def _own_account(session: ConnectSession, id: str) -> None:
-    """A session can see no account but its own (rule W1); any other id answers like a random one."""
-    if session.account_id != id:
-        raise errors.NotFound(NOT_FOUND)
-
-
 async def _chosen(
-    request: Request, session: ConnectSession, body: AccountSubmit, old_provider: str | None
+    request: Request,
+    session: ConnectSession,
+    body: AccountSubmit,
+    old_provider: str | None,
+    account_id: str | None = None,
 ) -> AuthConfig:
     context = request.app.state.context
     provider = body.provider or old_provider
     async with context.db.read() as tx:
         if body.integration_id:
-            return await service.config_of(tx, session, context.registry, body.integration_id)
+            return await service.config_of(tx, session, context.registry, body.integration_id, account_id)
         rows = await service.offered_configs(tx, session, context.registry, provider)
     if provider is None and len(rows) != 1:
         raise errors.ValidationFailed("Validation failed", errors=["integration_id: Field required"])
@@ -237,26 +251,41 @@ async def _chosen(
 
 @router.post("/connection_attempts")
 async def hub_start_attempt(request: Request, session: Session, body: AttemptStart | None = None) -> dict[str, str]:
-    """Begin an OAuth attempt; its id goes into the popup's URL."""
+    """Begin an OAuth attempt. With `integration_id` the form is kept, sealed, and `launch_url` opens the provider's page.
+
+    That URL works once, for two minutes, and holds neither the session's token nor a form value.
+    """
     context = request.app.state.context
     async with context.db.begin() as tx:
         if body and body.token and (await service.by_token(tx, body.token)).id != session.id:
             raise errors.BadRequest("the token in the body is not the session's")
-        attempt = await service.start_attempt(tx, session)
-    return {"id": attempt.id}
+        if body is None or body.integration_id is None:
+            return {"id": (await service.start_attempt(tx, session)).id}
+        launch = await launches.prepare(
+            tx,
+            context,
+            session,
+            integration_id=body.integration_id,
+            account_id=body.account_id,
+            values=body.credentials,
+            return_url=body.return_url,
+        )
+    return {"id": launch.attempt_id, "launch_url": launch.url}
 
 
 @router.get("/connection_attempts/{id}")
 async def hub_attempt(request: Request, session: Session, id: str) -> dict[str, Any]:
     """How an attempt stands; the Hub polls it."""
-    async with request.app.state.context.db.read() as tx:
+    context = request.app.state.context
+    async with context.db.read() as tx:
         attempt = await service.get_attempt(tx, session.id, id)
-    status = service.attempt_status(attempt)
+        status = service.attempt_status(attempt)
+        account = await launches.linked_account(tx, context, session, attempt) if attempt.account_id else None
     failed = status == "error"
     return {
         "id": attempt.id,
         "status": status,
-        "account": {"id": attempt.account_id} if attempt.account_id else None,
+        "account": account,
         "error": {
             "code": attempt.error_code,
             "description": clean_line(attempt.error_description, 1000) if attempt.error_description else None,

@@ -70,7 +70,15 @@ def read_form(method: AuthMethod, values: Mapping[str, Any], existing: Form | No
         if spec.required and not stored.get(spec.key) and not any(f.startswith(f"{spec.label}:") for f in faults):
             faults.append(f"{spec.label}: is required")
     if faults:
-        raise errors.Unprocessable("; ".join(faults[:5]), code="ValidationError", errors=faults)
+        by_field = {
+            f.key: m.removeprefix(f"{f.label}: ") for f in method.fields for m in faults if m.startswith(f"{f.label}:")
+        }
+        raise errors.Unprocessable(
+            "; ".join(faults[:5]),
+            code="ValidationError",
+            errors=faults,
+            extra={"fields": by_field} if by_field else None,
+        )
     return Form(
         {k: v for k, v in public.items() if k in known},
         {k: v for k, v in secret.items() if k in known},
@@ -97,7 +105,7 @@ async def link_with_form(
     """
     async with context.db.read() as tx:
         opened = await auth_configs.open_config(tx, context.vault, context.registry, config)
-        existing = await _existing_form(tx, context, session, config, account_id)
+        existing = await existing_form(tx, context, session, config, account_id)
     form = read_form(opened.method, values, existing)
     oauth2 = opened.method.oauth2
     if oauth2 is not None and oauth2.grant == "authorization_code":
@@ -191,9 +199,10 @@ async def save(
     return account
 
 
-async def _existing_form(
+async def existing_form(
     tx: AsyncSession, context: Context, session: ConnectSession, config: AuthConfig, account_id: str | None
 ) -> Form | None:
+    """What the account that is edited holds of the form; None for a new account."""
     if account_id is None:
         return None
     account, current = await accounts.get(tx, ProjectId(session.project_id), account_id)

@@ -31,6 +31,10 @@ class ConnectSession(Base):
     multiple: Mapped[bool]
     type: Mapped[str] = mapped_column(String(20))
     external_trigger_token: Mapped[str] = mapped_column(String(36))
+    manage_accounts: Mapped[bool] = mapped_column(default=True)
+    """Whether the Hub shows the owner's accounts, to reconnect or remove them (decision 15)."""
+    browser_hash: Mapped[bytes | None] = mapped_column(LargeBinary(32))
+    """Hash of the key of the browser that opened the session's link; null until a link was opened (rule O6)."""
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime] = mapped_column(index=True)
 
@@ -53,6 +57,23 @@ class ConnectionAttempt(Base):
     __table_args__ = (Index("ix_connection_attempts_session", "session_id", "created_at"),)
 
 
+class ConnectionLaunch(Base):
+    """A form that was posted for an attempt and waits for the browser to open its launch URL, once, within two minutes.
+
+    `sealed` holds what was typed, sealed with the auth config's data key.
+    """
+
+    __tablename__ = "connection_launches"
+
+    attempt_id: Mapped[str] = mapped_column(ForeignKey("connection_attempts.id", ondelete="CASCADE"), primary_key=True)
+    code_hash: Mapped[bytes] = mapped_column(LargeBinary(32))
+    auth_config_id: Mapped[str] = mapped_column(ForeignKey("auth_configs.id", ondelete="CASCADE"))
+    account_id: Mapped[str | None] = mapped_column(String(40))
+    return_url: Mapped[str] = mapped_column(String(2000))
+    sealed: Mapped[bytes] = mapped_column(LargeBinary)
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
 class OAuthTransaction(Base):
     """One run of the authorization code flow. Found by the hash of `state`, consumed once, bound to one browser.
 
@@ -67,6 +88,8 @@ class OAuthTransaction(Base):
     attempt_id: Mapped[str] = mapped_column(String(36))
     auth_config_id: Mapped[str] = mapped_column(ForeignKey("auth_configs.id", ondelete="CASCADE"))
     connector_key: Mapped[str] = mapped_column(String(80))
+    account_id: Mapped[str | None] = mapped_column(String(40))
+    """The account that is reconnected; null to link by the upsert rule."""
     browser_hash: Mapped[bytes] = mapped_column(LargeBinary(32))
     redirect_uri: Mapped[str] = mapped_column(String(2000))
     return_url: Mapped[str] = mapped_column(String(2000))

@@ -70,17 +70,10 @@ async def start(
     Raises SessionExpired, NotFound, BadRequest for a return URL that is not allowed, Unprocessable for a faulty form. A
     fault that the end user can mend is also noted on the attempt, because the Hub learns of it only there.
     """
-    return_url = return_url or f"{context.public_url}/embedded/accounts/callback"
-    # Browsers drop tabs and line breaks from a URL, so what was checked would not be where they go.
-    plain = return_url.isascii() and return_url.isprintable() and " " not in return_url
-    if not plain or len(return_url) > MAX_URL or not context.is_allowed_return(return_url):
-        raise errors.BadRequest(
-            "redirect_uri is not on an allowed origin",
-            code="RedirectNotAllowedError",
-            hint="Add the origin of the page that embeds the Hub to MOORING_ALLOWED_ORIGINS.",
-        )
     async with context.db.begin() as tx:
         session = await service.by_token(tx, session_token)
+        service.require_browser(session, None)  # a link that a browser has opened goes on by launches alone
+        return_url = await checked_return(context, session, return_url)
         config = await service.config_of(tx, session, context.registry, integration_id)
         if attempt_id is None:  # Hubs before 1.6 send none
             attempt = await service.start_attempt(tx, session)
@@ -90,17 +83,36 @@ async def start(
             raise errors.Conflict("this connection attempt is already over", hint="Start a new one.")
         opened = await auth_configs.open_config(tx, context.vault, context.registry, config)
     try:
-        form = _form(opened, values, await _stored_public(context, session, config))
+        require_consent_page(opened)
+        form = linking.read_form(opened.method, values, Form(await _stored_public(context, session, config), {}, {}))
     except errors.Unprocessable as e:
         await fail_attempt(context, session.id, attempt.id, "invalid_form", e.message)
         raise
-    return await _begin(context, session, attempt, opened, form, return_url, browser)
+    return await begin(context, session, attempt, opened, form, return_url, browser, account_id=session.account_id)
 
 
-def _form(opened: OpenConfig, values: Mapping[str, str], stored: Mapping[str, str]) -> Form:
+async def checked_return(context: Context, session: ConnectSession, url: str | None) -> str:
+    """Where the flow returns to; our own landing page unless told. Raises BadRequest for a place not allowed (rule O8)."""
+    url = url or f"{context.public_url}/embedded/accounts/callback"
+    # Browsers drop tabs and line breaks from a URL, so what was checked would not be where they go.
+    plain = url.isascii() and url.isprintable() and " " not in url
+    if (
+        not plain
+        or len(url) > MAX_URL
+        or not context.is_allowed_return(url, await context.projects(session.project_id))
+    ):
+        raise errors.BadRequest(
+            "redirect_uri is not on an allowed origin",
+            code="RedirectNotAllowedError",
+            hint="Add the origin of the page that embeds the Hub to the project's allowed origins: PATCH /project.",
+        )
+    return url
+
+
+def require_consent_page(opened: OpenConfig) -> None:
+    """Refuse a method that needs no browser. Raises Unprocessable."""
     if opened.method.oauth2 is None or opened.method.oauth2.grant != "authorization_code":
         raise errors.Unprocessable("this auth method has no consent page", hint="Post the form to /hub/accounts.")
-    return linking.read_form(opened.method, values, Form(stored, {}, {}))
 
 
 async def _stored_public(context: Context, session: ConnectSession, config: AuthConfig) -> Mapping[str, str]:
@@ -111,7 +123,7 @@ async def _stored_public(context: Context, session: ConnectSession, config: Auth
     return account.setup if current.id == config.id else {}
 
 
-async def _begin(
+async def begin(
     context: Context,
     session: ConnectSession,
     attempt: ConnectionAttempt,
@@ -119,7 +131,10 @@ async def _begin(
     form: Form,
     return_url: str,
     browser: str | None,
+    *,
+    account_id: str | None,
 ) -> Started:
+    """Commit the transaction of a flow, then say where the browser goes."""
     oauth2 = opened.method.oauth2
     assert oauth2 is not None and oauth2.authorize_url is not None
     state, verifier = ids.secret_token(), ids.secret_token(48)
@@ -150,6 +165,7 @@ async def _begin(
                 attempt_id=attempt.id,
                 auth_config_id=opened.row.id,
                 connector_key=opened.connector.key,
+                account_id=account_id,
                 browser_hash=ids.digest(browser),
                 redirect_uri=redirect_uri,
                 return_url=return_url,
@@ -240,8 +256,8 @@ async def _complete(context: Context, transaction: OAuthTransaction, params: Map
         row = await auth_configs.get(tx, ProjectId(transaction.project_id), transaction.auth_config_id)
         if not row.active:
             raise errors.Unprocessable("this auth config was disabled meanwhile", extra={"oauth_error": "disabled"})
-        if session.account_id is not None:  # it may have been deleted meanwhile: then no code is sent
-            await accounts.get(tx, ProjectId(transaction.project_id), session.account_id)
+        if transaction.account_id is not None:  # it may have been deleted meanwhile: then no code is sent
+            await accounts.get(tx, ProjectId(transaction.project_id), transaction.account_id)
         opened = await auth_configs.open_config(tx, context.vault, context.registry, row)
         key = await sealing.open_key(tx, context.vault, auth_configs.owner_of(row))
         name = f"{_SEALED}:{transaction.state_hash.hex()}"
@@ -271,7 +287,7 @@ async def _complete(context: Context, transaction: OAuthTransaction, params: Map
         live = await service.get_attempt(tx, session.id, transaction.attempt_id, lock=True)
         if service.attempt_status(live) != "pending":  # cancelled while the provider was asked: connect nothing
             raise errors.Conflict("the connection attempt was cancelled or has expired")
-        account = await linking.save(tx, context, session, new, account_id=session.account_id)
+        account = await linking.save(tx, context, session, new, account_id=transaction.account_id)
         await service.finish_attempt(tx, live, "authenticated", account_id=account.id)
         return account.id
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import html
 import json
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request, Response
 from starlette.responses import RedirectResponse
 
 from mooring import errors
 from mooring.accounts.context import Context
-from mooring.connect import oauth
+from mooring.connect import launches, oauth
 from mooring.kit.web import page
 from mooring.protocol.redact import clean_line
 
@@ -39,6 +40,10 @@ async def start_oauth(request: Request, integration_id: str) -> Response:
         values={k: v for k, v in query.items() if k not in RESERVED},
         browser=request.cookies.get(_cookie_name(context)),
     )
+    return _redirect(context, started)
+
+
+def _redirect(context: Context, started: oauth.Started) -> Response:
     response = RedirectResponse(started.url, status_code=302)
     response.set_cookie(
         _cookie_name(context),
@@ -50,6 +55,29 @@ async def start_oauth(request: Request, integration_id: str) -> Response:
         samesite="lax",  # the callback is a top-level navigation from the provider's site
     )
     return response
+
+
+@router.get("/connect/launch/{attempt_id}")
+async def launch(request: Request, attempt_id: str) -> Response:
+    """Send the browser to the provider with the form that was posted for the attempt. Works once.
+
+    Whoever did not come from the page that posted the form is asked first (rule O6): a launch URL may have been passed on.
+    """
+    context: Context = request.app.state.context
+    query = request.query_params
+    found = await launches.look(context, attempt_id, query.get("code", ""))
+    if not launches.came_from_hub(found, request.headers.get("sec-fetch-site"), confirmed=query.get("go") == "1"):
+        app = await context.projects(found.project_id)
+        here = html.escape(f"{request.url.path}?{urlencode({'code': query.get('code', ''), 'go': '1'})}")
+        provider, owner, name = (html.escape(t) for t in (found.connector_title, found.owner_name, app.name))
+        return page(
+            f"Connect {found.connector_title}",
+            f"<h1>Connect {provider}?</h1><p>You are about to connect an account at <b>{provider}</b> for <b>{owner}</b> in "
+            f'<b>{name}</b>. If you did not ask for this, close this window.</p><p><a class="go" href="{here}">Continue to '
+            f"{provider}</a></p>",
+        )
+    started = await launches.start(context, found, query.get("code", ""), request.cookies.get(_cookie_name(context)))
+    return _redirect(context, started)
 
 
 @router.get("/connect/oauth2/{connector_key}/callback")

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mooring import errors
 from mooring.accounts import service as accounts
+from mooring.accounts.models import Account
+from mooring.accounts.serving import NOT_FOUND
 from mooring.auth_configs import service as auth_configs
 from mooring.auth_configs.models import AuthConfig
 from mooring.connect.models import ConnectionAttempt, ConnectSession
 from mooring.connectors.registry import Registry
-from mooring.identity import audit
+from mooring.identity import audit, project_settings
 from mooring.identity.models import Project
 from mooring.identity.service import ProjectId
 from mooring.kit import clock, ids
@@ -26,6 +29,9 @@ from mooring.webhooks.events import attempt_payload
 DEFAULT_SECONDS: Final = 1800
 MAX_SECONDS: Final = 30 * 86400  # a link that is mailed; the reference product's dashboard makes such ones
 ATTEMPT_SECONDS: Final = 600
+MAX_ACCOUNTS: Final = 100  # that the Hub shows of one owner
+MIN_BROWSER: Final = 40  # characters of a browser's key
+MAX_BROWSER: Final = 200
 
 CATEGORIES: Final = (
     "ats", "hris", "hris-legacy", "crm", "iam", "marketing", "lms", "stackone", "documents", "ticketing",
@@ -48,6 +54,7 @@ class SessionRequest:
     expires_in: float | None = None
     metadata: Mapping[str, Any] | None = None
     multiple: bool = False
+    manage_accounts: bool | None = None
     label: str | None = None
     type: str | None = None
 
@@ -111,6 +118,7 @@ async def create(
         multiple=ask.multiple and ask.account_id is None,
         type=ask.type or "production",
         external_trigger_token=ids.random_uuid(),
+        manage_accounts=ask.account_id is None if ask.manage_accounts is None else ask.manage_accounts,
         created_at=now,
         expires_at=now + timedelta(seconds=seconds),
     )
@@ -246,12 +254,17 @@ async def _announce(tx: AsyncSession, attempt: ConnectionAttempt, session: Conne
 
 
 async def offered_configs(
-    tx: AsyncSession, session: ConnectSession, registry: Registry, provider: str | None = None
+    tx: AsyncSession,
+    session: ConnectSession,
+    registry: Registry,
+    provider: str | None = None,
+    *,
+    every_method: bool = False,
 ) -> list[AuthConfig]:
     """The auth configs that the Hub shows in this session: active, at most one per connector.
 
-    The session's integration first (contract §3.6 C5), else the default of each connector, narrowed by the session's
-    provider and categories.
+    The session's integration alone (contract §3.6 C5), else the default of each connector, narrowed by the session's
+    provider and categories. With `every_method` also the first config of each other method, after the default.
     """
     rows, _ = await auth_configs.search(
         tx,
@@ -259,8 +272,10 @@ async def offered_configs(
         id=session.integration_id,
         connector_key=session.provider,
         active=True,
-        only_default=session.integration_id is None,
+        only_default=session.integration_id is None and not every_method,
     )
+    if every_method and session.integration_id is None:
+        rows = _one_per_method(rows)
     # Whoever names an auth config has chosen; categories narrow only what is left to choose.
     wanted = set(session.categories or ()) if session.integration_id is None else set()
     out = []
@@ -273,13 +288,102 @@ async def offered_configs(
     return out
 
 
-async def config_of(tx: AsyncSession, session: ConnectSession, registry: Registry, integration_id: str) -> AuthConfig:
-    """An auth config that this session may use. Raises NotFound for any other, so a token can't wander."""
-    if session.account_id is not None:
-        _, own = await accounts.get(tx, ProjectId(session.project_id), session.account_id)
+def _one_per_method(rows: Sequence[AuthConfig]) -> list[AuthConfig]:
+    """The default first; of several configs for one method the default or the oldest."""
+    seen, out = set(), []
+    for row in sorted(rows, key=lambda r: not r.is_default):  # stable: the order of creation stays
+        if (row.connector_key, row.method_key) not in seen:
+            seen.add((row.connector_key, row.method_key))
+            out.append(row)
+    return out
+
+
+async def config_of(
+    tx: AsyncSession, session: ConnectSession, registry: Registry, integration_id: str, account_id: str | None = None
+) -> AuthConfig:
+    """An auth config that this session may use, for the account that is edited, if one is.
+
+    Raises NotFound for any other, so a token can't wander.
+    """
+    account_id = account_id or session.account_id
+    if account_id is not None:
+        _, own = await accounts.get(tx, ProjectId(session.project_id), account_id)
         if own.id == integration_id and own.active:
             return own
-    for row in await offered_configs(tx, session, registry):
+    for row in await offered_configs(tx, session, registry, every_method=await _all_methods(tx, session)):
         if row.id == integration_id:
             return row
     raise errors.NotFound("this session offers no such auth config")
+
+
+async def _all_methods(tx: AsyncSession, session: ConnectSession) -> bool:
+    return (await project_settings.get(tx, ProjectId(session.project_id))).offer_all_methods
+
+
+async def owned_accounts(
+    tx: AsyncSession, session: ConnectSession, registry: Registry
+) -> list[tuple[Account, AuthConfig]]:
+    """The accounts that this session may see: its own one, or those of its very owner (decision 15), newest first."""
+    project = ProjectId(session.project_id)
+    if session.account_id is not None:
+        return [await accounts.get(tx, project, session.account_id)]
+    if not session.manage_accounts:
+        return []
+    rows = await accounts.search(
+        tx,
+        project,
+        owner_ids=[session.origin_owner_id],
+        providers=[session.provider] if session.provider else (),
+        limit=MAX_ACCOUNTS,
+    )
+    wanted = set(session.categories or ()) if session.provider is None else set()
+    out = []
+    for account, config in rows:
+        connector = registry.get(account.connector_key)
+        if config is None or connector is None or account.origin_owner_name != session.origin_owner_name:
+            continue
+        if not wanted or wanted & set(connector.categories):
+            out.append((account, config))
+    return out
+
+
+async def owned_account(
+    tx: AsyncSession, session: ConnectSession, registry: Registry, id: str
+) -> tuple[Account, AuthConfig]:
+    """One of the accounts that this session may see. Raises NotFound, the same for foreign and unknown ids."""
+    for account, config in await owned_accounts(tx, session, registry):
+        if account.id == id:
+            return account, config
+    raise errors.NotFound(NOT_FOUND)
+
+
+async def bind_browser(tx: AsyncSession, session: ConnectSession, browser: str) -> None:
+    """Bind a mailed link to the first browser that goes on with it (rule O6). Raises SessionExpired in any other."""
+    if len(browser) < MIN_BROWSER or len(browser) > MAX_BROWSER:
+        raise errors.BadRequest("x-hub-browser must hold a random key of 40 to 200 characters")
+    mine = ids.digest(browser)
+    await tx.execute(
+        update(ConnectSession)
+        .where(ConnectSession.id == session.id, ConnectSession.browser_hash.is_(None))
+        .values(browser_hash=mine)
+    )
+    bound = await tx.scalar(select(ConnectSession.browser_hash).where(ConnectSession.id == session.id))
+    if bound != mine:
+        raise opened_elsewhere()
+
+
+def require_browser(session: ConnectSession, browser: str | None) -> None:
+    """Refuse a session whose link belongs to another browser. Raises SessionExpired."""
+    if session.browser_hash is not None and not hmac.compare_digest(
+        ids.digest((browser or "")[:MAX_BROWSER]), session.browser_hash
+    ):
+        raise opened_elsewhere()
+
+
+def opened_elsewhere() -> errors.SessionExpired:
+    """The refusal for a link that another browser has opened."""
+    return errors.SessionExpired(
+        "this link was already opened in another browser",
+        code="LinkInUseError",
+        hint="Go on in the browser where you opened it first, or ask for a new link.",
+    )

@@ -37,6 +37,25 @@ class Project(Base):
     """How long request logs are kept (contract §2.9)."""
 
 
+class ProjectSettingsRow(Base):
+    """What end users see of a project, and which pages may embed its Hub. A project without a row has the defaults."""
+
+    __tablename__ = "project_settings"
+
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True)
+    display_name: Mapped[str | None] = mapped_column(String(120))
+    logo: Mapped[bytes | None] = mapped_column(LargeBinary)
+    logo_type: Mapped[str | None] = mapped_column(String(20))
+    accent_light: Mapped[str | None] = mapped_column(String(7))
+    accent_dark: Mapped[str | None] = mapped_column(String(7))
+    support_contact: Mapped[str | None] = mapped_column(String(500))
+    default_language: Mapped[str | None] = mapped_column(String(5))
+    allowed_origins: Mapped[list[str]]
+    return_urls: Mapped[list[str]]
+    offer_all_methods: Mapped[bool] = mapped_column(default=True)
+    updated_at: Mapped[datetime]
+
+
 class ApiKey(Base):
     """An API key. Only its SHA-256 is kept; 256 bits of entropy need no slow hash (rule A1)."""
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 SCOPES: Final[dict[str, str]] = {
-    "platform:read": "Read accounts, sessions, connectors' metadata and logs.",
+    "platform:read": "Read accounts, sessions, the project's settings, connectors' metadata and logs.",
     "platform:write": "Create connect sessions; change and delete accounts.",
+    "project:write": "Change the project's settings: branding, allowed origins, return URLs.",
     "connectors:read": "Read auth configs.",
     "connectors:write": "Create, change and delete auth configs.",
     "credentials:read": "See which credentials an account holds (values stay masked).",

@@ -129,6 +129,7 @@ async def create_project(tx: AsyncSession, organization_id: int, name: str) -> P
         id=id, organization_id=organization_id, name=name, created_at=clock.now(), ip_allowlist=[], log_days=90
     )
     tx.add(project)
+    record_change(tx, "project_origins", "all")
     await tx.flush()
     target = ("project", id)
     audit.note(tx, "project.created", project_id=id, organization_id=organization_id, target=target, label=name)

@@ -88,6 +88,8 @@ _STYLE = (
     "body{margin:0;min-height:100vh;display:grid;place-items:center;background:var(--bg);color:var(--fg);"
     "font:16px/1.5 system-ui,sans-serif}main{max-width:30rem;margin:1rem;padding:2rem;background:var(--card);"
     "border:1px solid var(--line);border-radius:12px}h1{font-size:1.25rem;margin:0 0 .75rem}p{margin:.5rem 0}"
+    ".go{display:inline-block;margin-top:.5rem;padding:.6rem 1rem;border-radius:8px;background:#1d5fd0;color:#fff;"
+    "font-weight:600;text-decoration:none}.go:focus-visible{outline:3px solid;outline-offset:2px}"
 )
 
 

@@ -28,7 +28,7 @@ from mooring.operations.schema import require_file, revision, row_counts
 from mooring.settings import Settings
 
 # Rows that live for minutes, or a day: no use after a restore, and some hold secrets that no shredding reaches.
-SKIPPED = ("changes", "idempotency_keys", "oauth_transactions")
+SKIPPED = ("changes", "idempotency_keys", "oauth_transactions", "connection_launches")
 _TEMPORARY = ".mooring-backup-"
 _PAGE = 1000
 

@@ -53,6 +53,7 @@ def test_a_connector_has_every_field_that_the_hub_reads(project: Project) -> Non
 
 
 def test_only_the_enabled_default_of_each_connector_is_offered(project: Project) -> None:
+    ok(project.http.patch("/project", json={"offer_all_methods": False}))
     first, second = project.config("sandbox", "api_key"), project.config("sandbox", "basic")
     ashby = project.config("ashby", "api_key")
     session = project.session()

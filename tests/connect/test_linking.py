@@ -368,7 +368,7 @@ def test_a_session_sees_and_changes_no_account_but_its_own(
     config, account, session = service_user
     typed = {"service_user_id": "SERVICE-2002", "service_user_token": "sandbox-service-token"}
     other = project.link(config, typed, owner="other")
-    plain = project.session(owner="owner-1", integration_id=config["id"])
+    plain = project.session(owner="owner-1", integration_id=config["id"], manage_accounts=False)
     for http, id in ((session.http, other), (session.http, "GnQoASvosYhE5wJcmmAQs"), (plain.http, account)):
         seen = refused(http.get(f"/hub/accounts/{id}"), 404, "NotFoundError")
         changed = http.patch(f"/hub/accounts/{id}", json={"integration_id": config["id"], "credentials": typed})

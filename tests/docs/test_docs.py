@@ -16,7 +16,7 @@ from typer.main import get_command
 from mooring import errors, settings
 from mooring.cli import app
 from mooring.identity.scopes import SCOPES
-from tests.hub import Project
+from tests.hub import Project, client
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -172,12 +172,17 @@ def test_every_make_target_that_is_written_about_exists() -> None:
     assert named <= targets
 
 
-def test_the_python_snippet_of_the_readme_works(project: Project) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", read("README.md"), re.DOTALL)
-    names: dict[str, object] = {}
-    exec(compile(code, "README.md", "exec"), names)
-    session = names["connect_session"](project.hub.url, project.key, "customer-42", "Acme Inc.")  # type: ignore[operator]
-    assert session["token"] and session["auth_link_url"].startswith(project.hub.url)
+def test_the_index_for_machines_names_every_page(project: Project) -> None:
+    index = client(project.hub.url).get("/llms.txt")
+    assert index.status_code == 200 and index.text.startswith("# Mooring\n\n> ")
+    links = re.findall(r"\]\(([^)]+)\): (.*)", index.text)
+    assert {link for link, _ in links} >= {
+        f"{project.hub.url}/docs/{p.relative_to(DOCS).as_posix()}" for p in DOCS.rglob("*.md")
+    }
+    for link, about in links:
+        assert about.strip(), link
+        assert client("").get(link).status_code == 200
+    assert client(project.hub.url).get("/docs/../README.md").status_code == 404
 
 
 # Spelled in parts, so that this file does not hold what it looks for.

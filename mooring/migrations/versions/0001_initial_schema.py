@@ -316,6 +316,8 @@ def upgrade() -> None:
         sa.Column("multiple", sa.Boolean(), nullable=False),
         sa.Column("type", sa.String(length=20), nullable=False),
         sa.Column("external_trigger_token", sa.String(length=36), nullable=False),
+        sa.Column("manage_accounts", sa.Boolean(), nullable=False),
+        sa.Column("browser_hash", sa.LargeBinary(length=32), nullable=True),
         sa.Column("created_at", Timestamp(), nullable=False),
         sa.Column("expires_at", Timestamp(), nullable=False),
         sa.ForeignKeyConstraint(
@@ -377,6 +379,25 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project_id", "user_id", name=op.f("pk_project_members")),
     )
     op.create_index(op.f("ix_project_members_user_id"), "project_members", ["user_id"], unique=False)
+    op.create_table(
+        "project_settings",
+        sa.Column("project_id", sa.String(length=80), nullable=False),
+        sa.Column("display_name", sa.String(length=120), nullable=True),
+        sa.Column("logo", sa.LargeBinary(), nullable=True),
+        sa.Column("logo_type", sa.String(length=20), nullable=True),
+        sa.Column("accent_light", sa.String(length=7), nullable=True),
+        sa.Column("accent_dark", sa.String(length=7), nullable=True),
+        sa.Column("support_contact", sa.String(length=500), nullable=True),
+        sa.Column("default_language", sa.String(length=5), nullable=True),
+        sa.Column("allowed_origins", Json, nullable=False),
+        sa.Column("return_urls", Json, nullable=False),
+        sa.Column("offer_all_methods", sa.Boolean(), nullable=False),
+        sa.Column("updated_at", Timestamp(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["project_id"], ["projects.id"], name=op.f("fk_project_settings_project_id_projects"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("project_id", name=op.f("pk_project_settings")),
+    )
     op.create_table(
         "webhook_endpoints",
         sa.Column("id", sa.String(length=40), nullable=False),
@@ -465,6 +486,7 @@ def upgrade() -> None:
         sa.Column("attempt_id", sa.String(length=36), nullable=False),
         sa.Column("auth_config_id", sa.String(length=36), nullable=False),
         sa.Column("connector_key", sa.String(length=80), nullable=False),
+        sa.Column("account_id", sa.String(length=40), nullable=True),
         sa.Column("browser_hash", sa.LargeBinary(length=32), nullable=False),
         sa.Column("redirect_uri", sa.String(length=2000), nullable=False),
         sa.Column("return_url", sa.String(length=2000), nullable=False),
@@ -536,6 +558,30 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_webhook_secrets")),
     )
     op.create_index(op.f("ix_webhook_secrets_endpoint_id"), "webhook_secrets", ["endpoint_id"], unique=False)
+    op.create_table(
+        "connection_launches",
+        sa.Column("attempt_id", sa.String(length=36), nullable=False),
+        sa.Column("code_hash", sa.LargeBinary(length=32), nullable=False),
+        sa.Column("auth_config_id", sa.String(length=36), nullable=False),
+        sa.Column("account_id", sa.String(length=40), nullable=True),
+        sa.Column("return_url", sa.String(length=2000), nullable=False),
+        sa.Column("sealed", sa.LargeBinary(), nullable=False),
+        sa.Column("expires_at", Timestamp(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["attempt_id"],
+            ["connection_attempts.id"],
+            name=op.f("fk_connection_launches_attempt_id_connection_attempts"),
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(
+            ["auth_config_id"],
+            ["auth_configs.id"],
+            name=op.f("fk_connection_launches_auth_config_id_auth_configs"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("attempt_id", name=op.f("pk_connection_launches")),
+    )
+    op.create_index(op.f("ix_connection_launches_expires_at"), "connection_launches", ["expires_at"], unique=False)
     op.create_table(
         "credentials",
         sa.Column("account_id", sa.String(length=40), nullable=False),
