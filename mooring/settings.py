@@ -176,6 +176,13 @@ class Settings:
         default="",
         shown="none",
     )
+    egress_addresses: str = _setting(
+        "MOORING_EGRESS_ADDRESSES",
+        "Addresses that this hub's calls come from, comma separated; shown in the dashboard, for providers' firewalls.",
+        str,
+        default="",
+        shown="none",
+    )
     connectors_dir: Path | None = _setting(
         "MOORING_CONNECTORS_DIR", "Folder of your own connectors.", _path, default=None, shown="none"
     )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import orjson
 from starlette.responses import Response, StreamingResponse
@@ -15,7 +18,8 @@ from mooring.auth_configs import service as auth_configs
 from mooring.dashboard.render import render
 from mooring.dashboard.routing import PROJECT, get, post
 from mooring.dashboard.view import View
-from mooring.identity import addresses, audit, projects, roles, users
+from mooring.identity import addresses, audit, project_settings, projects, roles, users
+from mooring.identity.project_settings import SettingsChange
 from mooring.kit import clock
 from mooring.webhooks import service as webhooks
 
@@ -28,6 +32,7 @@ async def show(view: View) -> Response:
     async with view.context.db.read() as tx:
         people = await users.members(tx, view.project.organization_id)
         own = await users.project_roles(tx, view.project.id)
+        hub = await project_settings.get(tx, view.project_id)
     settings = view.context.settings
     members = [
         (user, "admin" if role == "admin" else own.get(user.id), role == "admin")
@@ -46,6 +51,9 @@ async def show(view: View) -> Response:
         settings=settings,
         egress=[entry.strip() for entry in settings.egress_allow.split(",") if entry.strip()],
         mine=mine,
+        hub=hub,
+        hub_languages=project_settings.LANGUAGES,
+        own_addresses=[a.strip() for a in settings.egress_addresses.split(",") if a.strip()],
         limits=projects.LOG_DAYS,
     )
 
@@ -57,6 +65,40 @@ async def set_ip_allowlist(view: View) -> Response:
     entries = form.raw("entries").replace(",", "\n").splitlines()
     async with view.context.db.begin() as tx:
         await projects.set_ip_allowlist(tx, view.project.id, entries)
+    return view.go(f"{view.base}/settings", "saved")
+
+
+@post(HERE + "/hub", "admin", api="PATCH /project")
+async def set_hub(view: View) -> Response:
+    """Change what the Hub shows of this project: name, logo, colours, language, contact, methods."""
+    form = await view.form()
+    change: dict[str, Any] = {
+        name: form.get(name) or None
+        for name in ("display_name", "accent_light", "accent_dark", "support_contact", "default_language")
+    }
+    change["offer_all_methods"] = form.flag("offer_all_methods")
+    if form.flag("drop_logo"):
+        change["logo"] = None
+    elif form.get("logo"):
+        try:
+            change["logo"] = base64.b64decode(form.get("logo"), validate=True)
+        except (binascii.Error, ValueError):
+            raise errors.ValidationFailed("the logo can't be read", errors=["logo: must be a picture"]) from None
+    async with view.context.db.begin() as tx:
+        await project_settings.change(tx, view.project_id, SettingsChange(**change))
+    return view.go(f"{view.base}/settings", "saved")
+
+
+@post(HERE + "/origins", "admin", api="PATCH /project", confirmed=True)
+async def set_origins(view: View) -> Response:
+    """Say which pages may embed the Hub, and where OAuth may return to."""
+    form = await view.form()
+    change = SettingsChange(
+        allowed_origins=[line.strip() for line in form.raw("allowed_origins").splitlines() if line.strip()],
+        return_urls=[line.strip() for line in form.raw("return_urls").splitlines() if line.strip()],
+    )
+    async with view.context.db.begin() as tx:
+        await project_settings.change(tx, view.project_id, change)
     return view.go(f"{view.base}/settings", "saved")
 
 

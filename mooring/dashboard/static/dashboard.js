@@ -104,6 +104,14 @@
     find("#corner")?.replaceChildren(p);
   });
 
+  // A picture travels inside the form, as text.
+  document.addEventListener("change", (event) => {
+    if (!event.target.matches("input[type=file][data-into]")) return;
+    const reader = new FileReader(), field = find(event.target.dataset.into);
+    reader.onload = () => { field.value = String(reader.result).split(",")[1] || ""; };
+    if (event.target.files[0]) reader.readAsDataURL(event.target.files[0]); else field.value = "";
+  });
+
   // Fields that belong to a choice.
   const choose = (select) => {
     for (const part of document.querySelectorAll(`[data-when="${CSS.escape(select.name)}"]`)) {
