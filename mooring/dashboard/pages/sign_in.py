@@ -10,7 +10,7 @@ from mooring import errors
 from mooring.dashboard.render import render
 from mooring.dashboard.routing import get, post
 from mooring.dashboard.view import View
-from mooring.identity import audit, passwords, second_factor, sessions, users
+from mooring.identity import audit, passwords, second_factor, sessions, single_sign_on, users
 from mooring.identity.user_models import User
 
 
@@ -65,7 +65,8 @@ async def show(view: View) -> Response:
     if view.signed_in is not None:
         return RedirectResponse(safe_next(view.query("next")), status_code=303)
     template = "sign_in.html" if ready else "not_set_up.html"
-    return render(view, template, next=safe_next(view.query("next")))
+    single = view.context.settings.oidc_issuer is not None
+    return render(view, template, next=safe_next(view.query("next")), single=single)
 
 
 @post("/dashboard/sign-in", "public")
@@ -163,3 +164,42 @@ async def confirm(view: View) -> Response:
         await sessions.confirm(tx, view.me.session.id)
         audit.note(tx, "session.confirmed", target=("session", view.me.session.id))
     return view.go(safe_next(form.get("next")), "confirmed")
+
+
+def provider_of(view: View) -> single_sign_on.Provider:
+    """The identity provider of the settings. Raises NotFound when there is none."""
+    c, s = view.context, view.context.settings
+    if s.oidc_issuer is None or s.oidc_client_id is None:
+        raise errors.NotFound("this hub has no single sign-on")
+    redirect_uri = f"{c.public_url}/dashboard/sso/callback"
+    secret = s.oidc_client_secret or ""
+    return single_sign_on.Provider(s.oidc_issuer, s.oidc_client_id, secret, redirect_uri, c.http, c.db, c.vault)
+
+
+@get("/dashboard/sso", "public")
+async def start_single_sign_on(view: View) -> Response:
+    """Send the browser to the identity provider."""
+    started = await single_sign_on.start(provider_of(view), safe_next(view.query("next")))
+    response = RedirectResponse(started.url, status_code=303)
+    response.set_cookie(
+        "__Host-mooring-sso" if view.secure else "mooring-sso",
+        started.browser,
+        max_age=600,
+        path="/",
+        secure=view.secure,
+        httponly=True,
+        samesite="lax",
+    )
+    return response
+
+
+@get("/dashboard/sso/callback", "public")
+async def finish_single_sign_on(view: View) -> Response:
+    """Take the identity provider's answer and start a session."""
+    cookie = view.request.cookies.get("__Host-mooring-sso" if view.secure else "mooring-sso")
+    given = view.request.query_params
+    if len(given.multi_items()) != len(given.keys()):
+        raise errors.BadRequest("the callback repeats a parameter", code="OAuthCallbackError")
+    user, then = await single_sign_on.finish(provider_of(view), dict(view.request.query_params), cookie)
+    token = await start_session(view, user, "single sign-on")
+    return _session_cookie(view, RedirectResponse(safe_next(then), status_code=303), token)
