@@ -110,7 +110,7 @@ def states(scene: Scene) -> list[State]:
 
 def _send(page: Page) -> None:
     page.get_by_role("button", name="Send", exact=True).click()
-    page.locator("#answer pre, #answer .alert").first.wait_for()
+    page.locator("#answer .badge").first.wait_for()
 
 
 def furnish(hub: Hub, provider: Sandbox) -> Scene:
