@@ -138,6 +138,7 @@ async def search(
 
 
 def has_status(status: str) -> Any:
+    """Whether an account has this status as callers see it."""
     hidden = ("active", "error", "expired")  # what a disabled auth config turns into `inactive`
     if status == "inactive":
         return and_(Account.status.in_(hidden), AuthConfig.active.is_(False))

@@ -193,7 +193,11 @@ def _connect(context: BrowserContext, link: str) -> None:
     """The customer opens the link, goes to the provider and consents."""
     page = context.new_page()
     page.goto(link)
-    page.get_by_role("button", name=re.compile("Continue|Sandbox")).first.click()
-    page.get_by_role("button", name=re.compile("allow|authori", re.IGNORECASE)).click()
-    page.get_by_text(re.compile("connected|linked", re.IGNORECASE)).first.wait_for()
+    page.locator('.view[data-view="welcome"]').wait_for()
+    page.get_by_role("button").last.click()
+    page.locator('.view[data-view="form"]').wait_for()
+    with page.expect_popup() as popup:
+        page.locator("button[type=submit]").click()
+    popup.value.locator("button[value=allow]").click()
+    page.locator('.view[data-view="done"]').wait_for()
     page.close()

@@ -167,7 +167,7 @@ def test_a_failed_call_is_explained_and_can_be_copied_and_exported(crew: Crew, p
     entry = re.findall(r'/logs/([0-9a-f-]{36})"', page)[0]
     detail = text(crew.viewer.get(f"{crew.base}/logs/{entry}"))
     assert "The provider has nothing at this address." in detail
-    assert f"x-account-id: {account}" in detail and "$MOORING_API_KEY" in detail
+    assert f"x-account-id: {account}" in detail and "$API_KEY" in detail
     exported = crew.viewer.get(f"{crew.base}/logs/export?as=csv")
     rows = list(csv.DictReader(io.StringIO(exported.text)))
     assert [r["status"] for r in rows if r["id"] == entry] == ["404"]

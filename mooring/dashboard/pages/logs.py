@@ -224,8 +224,8 @@ def curl_of(view: View, row: RequestLog) -> str:
     url = view.context.public_url
     if row.category == "unified":
         path = retry_path(row)
-        lines = [f'curl -u "$MOORING_API_KEY:" -X {shlex.quote(row.method)}']
+        lines = [f'curl -u "$API_KEY:" -X {shlex.quote(row.method)}']
         lines += ["  -H " + shlex.quote(f"x-account-id: {row.account_id}")] if row.account_id else []
         lines.append(f"  {shlex.quote(f'{url}/proxy{path}')}")
         return " \\\n".join(lines)
-    return f'curl -u "$MOORING_API_KEY:" -X {shlex.quote(row.method)} \\\n  {shlex.quote(url + row.path)}'
+    return f'curl -u "$API_KEY:" -X {shlex.quote(row.method)} \\\n  {shlex.quote(url + row.path)}'
