@@ -33,7 +33,7 @@ demo: $(VENV)/.runtime ## Run the main job on this machine, with the sandbox as 
 
 test: $(VENV)/.dev ## Run all tests; installs the servers they run against
 	@scripts/install-test-deps --only postgres,redmine,chromium,node
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(VENV)/.dev ## Format, lint, types, layers, generated files
 	@$(BIN)/ruff format --check .
@@ -46,10 +46,14 @@ format: $(VENV)/.dev ## Put the code into shape
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-faults: $(VENV)/.dev ## Kill processes for an hour while tokens are renewed, and count what is lost
+faults: $(VENV)/.dev ## Kill processes for an hour and more while tokens are renewed, and count what is lost
 	@scripts/install-test-deps --only postgres,node
-	@MOORING_TEST_KILLS=200 MOORING_TEST_KILL_ACCOUNTS=20 MOORING_TEST_WEBHOOK_EVENTS=10000 MOORING_TEST_WEBHOOK_KILLS=20 \
-		$(BIN)/python -m pytest tests/faults tests/webhooks/test_crash.py -s $(ARGS)
+	@MOORING_TEST_KILLS=200 MOORING_TEST_KILL_ACCOUNTS=20 MOORING_TEST_STORM_ROUNDS=20 \
+		MOORING_TEST_SQLITE_KILLS=100 MOORING_TEST_POSTGRES_KILLS=50 \
+		MOORING_TEST_LIFE_RUNS=200 MOORING_TEST_LIFE_STEPS=100 \
+		MOORING_TEST_WEBHOOK_EVENTS=10000 MOORING_TEST_WEBHOOK_KILLS=20 \
+		$(BIN)/python -m pytest tests/faults tests/webhooks/test_crash.py \
+		tests/operations/test_keys.py::test_a_rotation_that_is_killed_ten_times_fails_no_read -s $(ARGS)
 
 bench: $(VENV)/.dev ## Measure; prints a table and writes bench/RESULTS.md
 	@scripts/install-test-deps --only bench

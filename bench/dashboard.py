@@ -114,7 +114,7 @@ async def fill(context: Any, accounts: int, logs: int) -> tuple[str, str, list[s
 
 class _Counted:
     def __init__(self, row: dict[str, Any]) -> None:
-        self.__dict__.update(row)
+        self.__dict__.update(row, started_at=row["started_at"].timestamp())
 
 
 def _id_at(moment: Any, rng: random.Random) -> str:

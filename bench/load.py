@@ -22,6 +22,8 @@ class Target:
     name: str
     url: str
     headers: Mapping[str, str]
+    body: int = 0  # bytes to send by PUT
+    accounts: tuple[str, ...] = ()  # one at random per call, instead of the header's
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,14 @@ def check(target: Target, folder: Path, expected: str, *, connections: int, seco
 
 def _script(target: Target, expected: str | None) -> str:
     headers = "\n".join(f"wrk.headers[{_lua(k)}] = {_lua(v)}" for k, v in target.headers.items())
+    if target.body:
+        headers += f'\nwrk.method = "PUT"\nwrk.body = string.rep("x", {target.body})'
+    if target.accounts:
+        listed = ", ".join(_lua(id) for id in target.accounts)
+        headers += (
+            f"\nlocal ids = {{{listed}}}\nrequest = function()\n"
+            '  wrk.headers["x-account-id"] = ids[math.random(#ids)]\n  return wrk.format()\nend'
+        )
     if expected is None:
         return _SCRIPT.format(headers=headers, wrong="0")
     return f"EXPECTED = {_lua(expected)}\n{_CHECK}" + _SCRIPT.format(headers=headers, wrong="total()")

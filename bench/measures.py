@@ -15,7 +15,7 @@ import httpx
 
 from bench import load
 from bench.load import Run, Target
-from bench.servers import BODY, BOOTSTRAP_KEY, HEADER, Hub, Reference, Upstream, cpu_seconds
+from bench.servers import BODY, BOOTSTRAP_KEY, HEADER, Hub, Memory, Reference, Upstream, cpu_seconds
 from tests.servers.ports import HOST
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import Server
@@ -40,8 +40,8 @@ class Plan:
 class HubResult:
     """What was seen of one hub."""
 
-    idle_mb: float = 0.0
-    loaded_mb: float = 0.0
+    idle: Memory = Memory()
+    loaded: Memory = Memory()
     calls: int = 0
     rows: int = 0
     late_rows: float = 0.0  # largest part of a run's rows that was not written yet when the run ended
@@ -138,7 +138,7 @@ def measure(plan: Plan, folder: Path, here: Path, say: Callable[[str], None]) ->
         if {"throughput", "memory"} & set(plan.measures):
             results.throughput = _rounds(plan, targets, subjects, servers, folder, THROUGHPUT_CONNECTIONS, say)
         for subject in subjects.values():
-            subject.result.loaded_mb = subject.hub.rss()
+            subject.result.loaded = subject.hub.memory()
     return results
 
 
@@ -193,7 +193,7 @@ def _link(subject: _Subject) -> None:
                 raise load.BadAnswers(f"the hub answered {answer.status_code}: {answer.text[:500]}")
     subject.result.calls += 20
     time.sleep(1)
-    subject.result.idle_mb = subject.hub.rss()
+    subject.result.idle = subject.hub.memory()
 
 
 def _measure_start(subject: _Subject, rounds: int) -> None:

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -21,9 +22,17 @@ BODY_BYTES = 570
 
 
 def _body() -> str:
-    head = '{"employees":[{"id":1,"name":"Ada","padding":"'
-    tail = '"}],"total":1}'
-    return head + "x" * (BODY_BYTES - len(head) - len(tail)) + tail
+    """A record as an HRIS gives it. Filler of one letter would be the worst case of searching for an echoed secret."""
+    head = (
+        '{"employees":[{"id":"4711","first_name":"Ada","last_name":"Lovelace","work_email":"ada@example.com",'
+        '"job_title":"Principal Engineer","department":{"id":"17","name":"Research"},"start_date":"2019-03-04",'
+        '"location":"London","manager_id":"12","employment_status":"active","compensation_band":"E7","notes":"'
+    )
+    tail = '"}],"next":null,"total":1}'
+    words = (
+        "prefers mail over calls; on parental leave until autumn, then part time for a year; speaks three languages "
+    )
+    return head + (words * 9)[: BODY_BYTES - len(head) - len(tail)] + tail
 
 
 BODY = _body()
@@ -47,6 +56,15 @@ http {{
 {http}
 }}
 """
+
+
+@dataclass(frozen=True)
+class Memory:
+    """MB: of the web process alone, of all processes with shared pages counted in each (RSS), and counted once (PSS)."""
+
+    web: float = 0.0
+    rss: float = 0.0
+    pss: float = 0.0
 
 
 class _Nginx(Server):
@@ -76,12 +94,26 @@ class Upstream(_Nginx):
 
     name = "upstream"
 
+    def __init__(self, sizes: Mapping[str, int] | None = None) -> None:
+        super().__init__()
+        self._sizes = [size for size in (sizes or {}).values() if size]
+
+    def prepare(self) -> None:
+        """Write the configuration, and a file for each size of `/bytes/<size>`."""
+        super().prepare()
+        (self.folder / "bytes").mkdir(exist_ok=True)
+        for size in self._sizes:
+            (self.folder / "bytes" / str(size)).write_bytes(os.urandom(size))
+
     def http_block(self) -> str:
-        """Return one location that answers everything."""
+        """Return a location for everything, files of some sizes, and a place to send bodies to."""
         return f"""
+    client_max_body_size 0;
     server {{
         listen {HOST}:{self.port} backlog=1024;
         default_type application/json;
+        location /bytes/ {{ root {self.folder}; }}
+        location /up {{ root {self.folder}; dav_methods PUT; create_full_put_path on; }}
         location / {{ return 200 '{BODY}'; }}
     }}"""
 
@@ -104,9 +136,12 @@ class Reference(_Nginx):
         keepalive_requests 1000000000;
         keepalive_timeout 600s;
     }}
+    client_max_body_size 0;
     server {{
         listen {HOST}:{self.port} backlog=1024;
         location / {{
+            proxy_request_buffering off;
+            proxy_buffering off;
             proxy_pass http://provider;
             proxy_http_version 1.1;
             proxy_set_header Connection "";
@@ -121,8 +156,11 @@ class Hub(Server):
     name = "hub"
     stop_timeout = 20.0
 
-    def __init__(self, home: Path, tree: Path, *, allow: str, database_url: str | None = None) -> None:
+    def __init__(
+        self, home: Path, tree: Path, *, allow: str, database_url: str | None = None, workers: int = 1
+    ) -> None:
         super().__init__(free_port())
+        self._workers = workers
         self.home = home
         self.database_url = database_url
         self._tree = tree
@@ -133,7 +171,8 @@ class Hub(Server):
     def command(self) -> Sequence[str]:
         """Return the product's own command."""
         self._spawned = time.perf_counter()
-        return [sys.executable, "-m", "mooring", "serve", "--host", HOST, "--port", str(self.port)]
+        more = ["--workers", str(self._workers)] if self._workers != 1 else []
+        return [sys.executable, "-m", "mooring", "serve", "--host", HOST, "--port", str(self.port), *more]
 
     def environment(self) -> Mapping[str, str]:
         """Return the settings. PYTHONPATH decides which source tree runs."""
@@ -169,9 +208,10 @@ class Hub(Server):
                 time.sleep(0.005)
         return False
 
-    def rss(self) -> float:
-        """Return the resident memory of all processes of this hub, in MB."""
-        return float(sum(p.memory_info().rss for p in _tree(self))) / 1e6
+    def memory(self) -> Memory:
+        """Return the memory of all processes of this hub, in MB."""
+        found = [(p.memory_info().rss / 1e6, p.memory_full_info().pss / 1e6) for p in _tree(self)]
+        return Memory(max(rss for rss, _ in found), sum(rss for rss, _ in found), sum(pss for _, pss in found))
 
     def link(self) -> str:
         """Link an account by API key, as an end user does; return its id."""

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+import orjson
 from fastapi import FastAPI
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
@@ -17,24 +18,15 @@ from mooring import __version__, errors, idempotent, manual
 from mooring.accounts import api as accounts_api
 from mooring.accounts.context import Context
 from mooring.auth_configs import api as auth_configs_api
+from mooring.auth_configs import meta as connectors_meta
 from mooring.connect import api as connect_api
-from mooring.connect import assets, hosted, hub_api, overview_api, pages
+from mooring.connect import assets, guides_api, hosted, hub_api, overview_api, pages, preflight_api
 from mooring.connectors import api as connectors_api
+from mooring.connectors import guide_pages
 from mooring.identity import management_api, project_api, users
 from mooring.kit import clock, ids
-from mooring.kit.web import (
-    DEFAULT_POLICY,
-    SAFE_HEADERS,
-    AsgiApp,
-    Json,
-    Receive,
-    Scope,
-    Send,
-    install_error_handlers,
-    limit_body,
-    send_error,
-    unexpected,
-)
+from mooring.kit.server import SAFE_HEADERS, AsgiApp, Exchange, Receive, Scope, Send
+from mooring.kit.web import DEFAULT_POLICY, Json, fault, install_error_handlers, limit_body, send_error
 from mooring.logs import api as logs_api
 from mooring.logs.writer import Entry
 from mooring.proxy import api as proxy_api
@@ -45,7 +37,6 @@ from mooring.webhooks import api as webhooks_api
 
 HUB_METHODS = b"GET, POST, PATCH, DELETE, OPTIONS"
 HUB_HEADERS = b"Content-Type, x-hub-session-token, x-hub-version, x-hub-provider"
-HEADER_LIMIT = 32 << 10  # bytes (rule A5)
 UNIFIED_LIMIT = 20 << 20  # bytes; the JSON envelope of /unified/proxy may carry a file
 
 
@@ -70,8 +61,12 @@ def create_app(settings: Settings, *, public_url: str) -> Edge:
         assets,
         manual,
         auth_configs_api,
+        preflight_api,
         accounts_api,
+        connectors_meta,
         connectors_api,
+        guide_pages,
+        guides_api,
         project_api,
         proxy_api,
         logs_api,
@@ -182,16 +177,17 @@ class Edge:
         context = self._context
         if context is None:
             await send_error(send, errors.Unavailable("this process is starting or stopping"), None)
-        elif sum(len(name) + len(value) for name, value in scope["headers"]) > HEADER_LIMIT:
-            # 400 and not 431: the published clients have a typed error for it (contract §1).
-            refusal = errors.BadRequest(
-                f"the headers are larger than {HEADER_LIMIT} bytes", code="HeadersTooLargeError"
-            )
-            await send_error(send, refusal, ids.time_uuid())
-        elif proxy_handler.matches(scope):
-            await proxy_handler.handle(context, scope, receive, send)
         else:
             await self._manage(context, scope, receive, send)
+
+    async def call(self, exchange: Exchange) -> None:
+        """Serve one request of the hot path."""
+        context = self._context
+        if context is None:
+            refusal = errors.Unavailable("this process is starting or stopping")
+            exchange.respond(refusal.status, SAFE_HEADERS, orjson.dumps(refusal.body()))
+        else:
+            await proxy_handler.handle(context, exchange)
 
     async def _manage(self, context: Context, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
@@ -206,6 +202,9 @@ class Edge:
             return
         status = 500
         begun = False
+        head = scope["method"] == "HEAD"
+        if head:  # RFC 9110 §9.3.2: what GET says, without the body; the listener leaves the body out
+            scope = {**scope, "method": "GET"}
 
         async def reply(message: MutableMapping[str, Any]) -> None:
             nonlocal status, begun
@@ -217,7 +216,7 @@ class Edge:
                 message["headers"] = [*message["headers"], *((n, v) for n, v in extra if n not in given)]
             await send(message)
 
-        started, clock_started = time.perf_counter(), clock.now()
+        started, clock_started = time.perf_counter(), clock.timestamp()
         limit = UNIFIED_LIMIT if path == "/unified/proxy" else None
         try:
             _refuse_nul(scope)
@@ -234,7 +233,7 @@ class Edge:
             await send_error(reply, e, request_id)
         except Exception as e:
             if not scope.get("mooring.answered"):
-                error = unexpected(request_id, e)
+                error = fault(request_id, e)
                 if begun:
                     raise
                 await send_error(reply, error, request_id)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -122,8 +122,7 @@ def serve(
             raise errors.ConfigurationError("--single-process: can't be joined with --workers")
     from mooring.serve import serve as run
 
-    with _connector_faults():
-        raise typer.Exit(run(loaded, host=host, port=port))
+    raise typer.Exit(run(loaded, host=host, port=port))
 
 
 @app.command()
@@ -136,8 +135,7 @@ def worker(
         _supervise("--workers", str(processes))
     from mooring.serve import work
 
-    with _connector_faults():
-        raise typer.Exit(work(loaded))
+    raise typer.Exit(work(loaded))
 
 
 def _supervise(*arguments: str) -> None:
@@ -158,20 +156,6 @@ def check_port(host: str, port: int) -> None:
         except (OSError, OverflowError) as e:
             reason = getattr(e, "strerror", None) or str(e)
             raise errors.ConfigurationError(f"--host/--port: can't listen on {host}:{port}: {reason}") from None
-
-
-@contextlib.contextmanager
-def _connector_faults() -> Iterator[None]:
-    """Say the first fault of a connector file in one line."""
-    from mooring.connectors.loader import ConnectorFileError
-
-    try:
-        yield
-    except ConnectorFileError as e:
-        more = f" (and {len(e.problems) - 1} more)" if len(e.problems) > 1 else ""
-        raise errors.ConfigurationError(
-            f"MOORING_CONNECTORS_DIR: {e.problems[0]}{more}; `mooring connectors check` shows every fault"
-        ) from None
 
 
 @app.command()
@@ -254,12 +238,21 @@ def connectors_check(
         list[Path] | None, typer.Argument(help="Connector files; none checks the whole catalogue.")
     ] = None,
 ) -> None:
-    """Check connector files; every fault is shown with file, line and column."""
+    """Check connector files and their guides; every fault is shown with file, line and column."""
+    from mooring.connectors.guide_rules import guide_problems
     from mooring.connectors.loader import ConnectorFileError, load_file
     from mooring.connectors.registry import load_registry
 
     if not files:
         registry = load_registry(load_settings().connectors_dir)
+        faults = [p for c in registry.values() for p in guide_problems(c, f"{c.key}.md") if c.guide or c.builtin]
+        for problem in faults:
+            typer.echo(str(problem), err=True)
+        for c in registry.values():
+            if c.guide is None and not c.builtin:
+                typer.echo(f"{c.source}: `{c.key}` has no guide; people see one made of its fields", err=True)
+        if faults:
+            raise typer.Exit(2)
         typer.echo(f"{len(registry)} connectors are fine")
         return
     failed = False
@@ -268,6 +261,13 @@ def connectors_check(
             raise errors.ConfigurationError(f"{path}: there is no such file")
         try:
             connector = load_file(path, builtin=False)
+            guide = path.with_name(f"{connector.key}.md")
+            faults = guide_problems(connector, str(guide)) if connector.guide is not None else []
+            failed = failed or bool(faults)
+            for problem in faults:
+                typer.echo(str(problem), err=True)
+            if connector.guide is None:
+                typer.echo(f"{guide}: there is no guide; people see one made of the fields", err=True)
             typer.echo(f"{path}: {connector.key} is fine ({', '.join(connector.auth)})")
         except ConnectorFileError as e:
             failed = True

@@ -55,6 +55,7 @@ class MooringError(Exception):
         errors: Sequence[str] | None = None,
         headers: Mapping[str, str] | None = None,
         extra: Mapping[str, Any] | None = None,
+        evidence: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -63,6 +64,7 @@ class MooringError(Exception):
         self.errors = list(errors or ())
         self.headers = dict(headers or {})
         self.extra = dict(extra or {})
+        self.evidence = evidence  # a redacted exchange for the operator's log; never part of the answer
 
     def body(self, *, request_id: str | None = None) -> dict[str, Any]:
         """The JSON body of contract §1. `statusCode`, `message` and `timestamp` are always there."""

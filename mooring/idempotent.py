@@ -9,7 +9,7 @@ from mooring import errors
 from mooring.accounts.context import Context
 from mooring.kit import idempotency, ids
 from mooring.kit.idempotency import Answer, Key
-from mooring.kit.web import AsgiApp, Receive, Scope, Send
+from mooring.kit.server import AsgiApp, Receive, Scope, Send
 
 SHORT: Final = frozenset({"/connect_sessions", "/auth_configs", "/webhooks", "/hub/connection_attempts"})
 """Requests that only write to the database: they run inside the transaction of their record."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 
 from sqlalchemy.exc import IntegrityError
 
 from mooring import __version__
+from mooring.accounts import health
 from mooring.accounts.context import Context
 from mooring.accounts.refresh import Refresher
 from mooring.accounts.serving import ServingAccounts
-from mooring.connectors.registry import load_registry
+from mooring.connectors.loader import ConnectorFileError
+from mooring.connectors.registry import Registry, load_registry
 from mooring.courier.client import CourierClient
 from mooring.courier.wire import socket_path
 from mooring.errors import ConfigurationError
@@ -24,11 +27,13 @@ from mooring.kit.cache import ChangeFollower
 from mooring.kit.db import Database
 from mooring.kit.egress import EgressGuard, parse_allow
 from mooring.kit.http import HttpClient
+from mooring.kit.limits import Limits
 from mooring.kit.process import forbid_core_dumps
 from mooring.kit.vault import Vault
 from mooring.logs.writer import LogWriter
 from mooring.migrations import runner
 from mooring.settings import Settings
+from mooring.supervisor import WORKERS
 
 
 def load_vault(settings: Settings, *, may_create: bool) -> Vault:
@@ -66,7 +71,7 @@ async def open_context(settings: Settings, *, public_url: str, supervised: bool 
     `supervised` means that a courier runs beside this process, for the token requests of refreshes.
     """
     forbid_core_dumps()
-    registry = load_registry(settings.connectors_dir)
+    registry = _registry(settings)
     guard = EgressGuard(parse_allow(settings.egress_allow))
     db = await prepare(settings)
     try:
@@ -100,11 +105,22 @@ async def open_context(settings: Settings, *, public_url: str, supervised: bool 
         refresher=Refresher(db, vault, registry, http, accounts, courier),
         courier=courier,
         logs=LogWriter(db),
+        limits=Limits(workers=int(os.environ.get(WORKERS, "1"))),
     )
     await follower.start()
     context.logs.start()
     authenticate.start()
     return context
+
+
+def _registry(settings: Settings) -> Registry:
+    try:
+        return load_registry(settings.connectors_dir)
+    except ConnectorFileError as e:
+        more = f" (and {len(e.problems) - 1} more)" if len(e.problems) > 1 else ""
+        raise ConfigurationError(
+            f"MOORING_CONNECTORS_DIR: {e.problems[0]}{more}; `mooring connectors check` shows every fault"
+        ) from None
 
 
 async def open_checked_vault(settings: Settings, db: Database) -> Vault:
@@ -138,6 +154,7 @@ async def _bootstrap(settings: Settings, db: Database) -> None:
 async def close_context(context: Context) -> None:
     """Close everything; refreshes that run are finished first, queued log rows are written."""
     await context.refresher.drain()
+    await health.drain()
     await context.changes.stop()
     await context.authenticate.stop()
     await context.logs.stop()

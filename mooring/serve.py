@@ -13,15 +13,16 @@ from collections.abc import AsyncIterator
 
 import structlog
 import uvloop
-from granian.constants import HTTPModes, Interfaces
-from granian.http import HTTP1Settings
-from granian.server.embed import Server
 from sqlalchemy.exc import SQLAlchemyError
 
 from mooring.accounts.context import Context
 from mooring.app import create_app
 from mooring.courier.client import CourierUnavailableError
 from mooring.courier.server import follow_supervisor
+from mooring.errors import ConfigurationError
+from mooring.kit.process import give_back_memory
+from mooring.kit.server import listen
+from mooring.proxy.handler import PREFIX
 from mooring.runtime import close_context, open_context
 from mooring.settings import Settings
 from mooring.supervisor import ROLE
@@ -71,8 +72,6 @@ def serve(settings: Settings, *, host: str, port: int) -> int:
     Raises ConfigurationError before anything listens. Under a supervisor, token requests travel through its courier.
     """
     configure_logging(settings.log_level)
-    # A thread of the server or the client that has an answer waits this long for Python's lock; 5 ms is the default.
-    sys.setswitchinterval(0.0005)
     uvloop.run(_serve(settings, host, port, supervised=is_supervised()))
     return 0
 
@@ -93,32 +92,21 @@ async def _serve(settings: Settings, host: str, port: int, *, supervised: bool) 
     app = create_app(settings, public_url=public_url_of(settings, host, port))
     stop = _stop_event(supervised=supervised)
     async with app.running(supervised=supervised) as context, _background(context):
-        server = Server(
-            app,
-            address=host,
-            port=port,
-            interface=Interfaces.ASGINL,
-            http=HTTPModes.auto,
-            http1_settings=HTTP1Settings(max_buffer_size=64 * 1024, header_read_timeout=15_000),
-            websockets=False,
-            backlog=1024,
-            log_enabled=False,
-            log_access=False,
-        )
         # What is there now stays: without it, full collections walk through it all and calls stand still meanwhile.
         gc.collect()
         gc.freeze()
+        give_back_memory()
         gc.set_threshold(20_000, 20, 50)
-        serving = asyncio.create_task(server.serve())
-        stopping = asyncio.create_task(stop.wait())
+        try:
+            listener = await listen(app, host=host, port=port, hot_prefix=PREFIX, hot=app.call)
+        except OSError as e:
+            raise ConfigurationError(f"--host/--port: can't listen on {host}:{port}: {e.strerror}") from None
         log.info("serving", url=app.public_url, pid=os.getpid())
         try:
-            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await stop.wait()
         finally:
-            stopping.cancel()
             asyncio.get_running_loop().call_later(STOP_SECONDS, _give_up)
-            server.stop()  # type: ignore[no-untyped-call]
-            await asyncio.wait({serving}, timeout=CALLS_SECONDS)
+            await listener.stop(CALLS_SECONDS)
     log.info("stopped", pid=os.getpid())
 
 

@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 
 ROLE = "_MOORING_ROLE"  # no setting: marks the children of a supervisor
+WORKERS = "_MOORING_WORKERS"  # nor this: how many processes share what a provider allows
 STOP_SECONDS = 15.0
 READY_SECONDS = 60.0
 STEADY_SECONDS = 5.0  # a child that lived this long starts its next life without a pause
@@ -26,8 +27,9 @@ TICK = 0.05
 class Child:
     """One process that is started again whenever it ends."""
 
-    def __init__(self, name: str, command: Sequence[str]) -> None:
+    def __init__(self, name: str, command: Sequence[str], workers: int = 1) -> None:
         self.name = name
+        self.workers = workers
         self.command = command
         self.failures = 0
         self.next_start = 0.0
@@ -39,7 +41,7 @@ class Child:
 
         The child watches its standard input: when this process is gone, even by SIGKILL, it ends too.
         """
-        env = {**os.environ, ROLE: self.name}
+        env = {**os.environ, ROLE: self.name, WORKERS: str(self.workers)}
         self.process = subprocess.Popen(self.command, env=env, stdin=subprocess.PIPE, start_new_session=True)
         self.started = time.monotonic()
 
@@ -136,12 +138,12 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     python = [sys.executable, "-m"]
     if given.port is None:
-        command, address = [*python, "mooring", "worker"], None
+        command, address = [*python, "mooring.child", "work"], None
     else:
-        command = [*python, "mooring", "serve", "--host", given.host, "--port", str(given.port)]
+        command = [*python, "mooring.child", "serve", given.host, str(given.port)]
         shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(given.host, given.host)  # noqa: S104 - translated, not bound
         address = (shown, given.port)
-    mains = [Child("main", command) for _ in range(given.workers)]
+    mains = [Child("main", command, given.workers) for _ in range(given.workers)]
     return supervise(mains, Child("courier", [*python, "mooring.courier"]), address)
 
 

@@ -64,6 +64,23 @@ auth:
     return head + "".join(code.replace("NAME", n).replace("AUTH", a) for n, a in methods.items()) + machine
 
 
+def limited_connector(port: int) -> str:
+    """A provider on a port of the test's that allows five calls in two seconds."""
+    return f"""\
+connector: limited
+title: Limited
+category: crm
+base_url: http://127.0.0.1:{port}
+limits: {{window: {{requests: 5, seconds: 2}}}}
+auth:
+  api_key:
+    label: API key
+    header: {{name: X-Api-Key, value: "${{api_key}}"}}
+    fields: {{api_key: {{label: API key, secret: true}}}}
+    test: {{get: /api/me}}
+"""
+
+
 @dataclass(frozen=True)
 class Ports:
     """Loopback ports that the hubs of this session may call. `spare` are for servers that a test starts itself."""
@@ -89,6 +106,7 @@ def connectors_dir(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """Own connectors of the tests."""
     folder = tmp_path_factory.mktemp("connectors")
     (folder / "oidc-provider.yaml").write_text(oidc_connector(f"http://127.0.0.1:{ports.oidc}"))
+    (folder / "limited.yaml").write_text(limited_connector(ports.spare[0]))
     return folder
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from sqlalchemy import text
@@ -23,7 +24,8 @@ def query(hub: Hub, sql: str, **values: Any) -> list[tuple[Any, ...]]:
         finally:
             await db.close()
 
-    return asyncio.run(run())
+    with ThreadPoolExecutor(1) as pool:  # the test itself may have a loop, as those with a browser
+        return pool.submit(lambda: asyncio.run(run())).result()
 
 
 def counts(hub: Hub, project_id: str) -> dict[str, int]:

@@ -11,9 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from mooring import errors
 from mooring.accounts import credentials, lifecycle, revocation, service
 from mooring.accounts.context import Context
+from mooring.accounts.forecast import Forecast
 from mooring.accounts.models import Account
 from mooring.accounts.service import AccountChange
 from mooring.auth_configs.models import AuthConfig
+from mooring.diagnosis.table import CAUSES
 from mooring.identity.api import caller_with
 from mooring.identity.service import Caller
 from mooring.kit.body import Body
@@ -30,10 +32,16 @@ class StatusReason(BaseModel):
     code: str
     description: str | None
     timestamp: str
+    what_to_do: str | None = Field(None, description="For a cause of the connection doctor: what its owner can do.")
+    for_operator: str | None = Field(None, description="The same for whoever runs the hub.")
+    evidence: dict[str, Any] | None = Field(None, description="The redacted exchange with the provider.")
 
 
 class LinkedAccount(BaseModel):
-    """A linked account. `credentials` shows masked values, and only to keys with `credentials:read`."""
+    """A linked account. `credentials` shows masked values, and only to keys with `credentials:read`.
+
+    `expected_failure_at` is when the account will stop to work unless its end user connects it again, as far as known.
+    """
 
     id: str
     provider: str
@@ -56,6 +64,8 @@ class LinkedAccount(BaseModel):
     granted_scopes: list[str] | None
     missing_scopes: list[str]
     provider_account: dict[str, str | None] | None
+    expected_failure_at: datetime | None
+    expected_failure_reason: str | None
     created_at: datetime
     updated_at: datetime
 
@@ -79,16 +89,22 @@ class AccountPatch(Body):
 
 
 def render(
-    context: Context, account: Account, config: AuthConfig | None, masked: dict[str, str] | None = None
+    context: Context,
+    account: Account,
+    config: AuthConfig | None,
+    forecast: Forecast | None = None,
+    masked: dict[str, str] | None = None,
+    *,
+    evidence: bool = True,
 ) -> LinkedAccount:
-    """The API shape of an account."""
+    """The API shape of an account. Lists leave the evidence of its reasons out: it may be long."""
     connector = context.registry.get(account.connector_key)
     return LinkedAccount(
         id=account.id,
         provider=account.connector_key,
         provider_name=connector.title if connector else None,
         status=lifecycle.effective(account.status, config_active=config is None or config.active),
-        status_reasons=[StatusReason(**r) for r in account.status_reasons],
+        status_reasons=[_reason(r if evidence else service.told(r)) for r in account.status_reasons],
         origin_owner_id=account.origin_owner_id,
         origin_owner_name=account.origin_owner_name,
         origin_username=account.origin_username,
@@ -105,9 +121,18 @@ def render(
         granted_scopes=account.granted_scopes,
         missing_scopes=account.missing_scopes,
         provider_account={"id": account.identity, "label": account.identity_label} if account.identity else None,
+        expected_failure_at=forecast.at if forecast else None,
+        expected_failure_reason=forecast.reason if forecast else None,
         created_at=account.created_at,
         updated_at=account.updated_at,
     )
+
+
+def _reason(stored: dict[str, Any]) -> StatusReason:
+    cause = CAUSES.get(stored["code"])
+    if cause is None:
+        return StatusReason(**stored)
+    return StatusReason(**stored, what_to_do=cause.what_to_do, for_operator=cause.for_operator)
 
 
 def _words(values: list[str] | None, *more: str | None) -> list[str]:
@@ -156,18 +181,20 @@ async def list_accounts(
 ) -> list[LinkedAccount]:
     """List the project's accounts, newest first: a bare array."""
     context: Context = request.app.state.context
+    bracketed = request.query_params.getlist  # `account_ids[]=…`, as some clients write a list
     async with context.db.read() as tx:
         rows = await service.search(
             tx,
             caller.project_id,
-            account_ids=_words(account_ids),
-            owner_ids=_owners(origin_owner_ids, origin_owner_id),
-            providers=_words(providers, provider),
-            statuses=_words(status),
+            account_ids=_words(account_ids, *bracketed("account_ids[]")),
+            owner_ids=_owners([*(origin_owner_ids or ()), *bracketed("origin_owner_ids[]")], origin_owner_id),
+            providers=_words(providers, provider, *bracketed("providers[]")),
+            statuses=_words(status, *bracketed("status[]")),
             offset=(int(page) - 1) * int(page_size),
             limit=int(page_size),
         )
-    return [render(context, account, config) for account, config in rows]
+        forecasts = await service.forecasts(tx, [account.id for account, _ in rows])
+    return [render(context, account, config, forecasts.get(account.id), evidence=False) for account, config in rows]
 
 
 @router.get("/{id}")
@@ -180,7 +207,8 @@ async def get_account(request: Request, caller: Reader, id: str) -> LinkedAccoun
         if "credentials:read" in caller.scopes:
             secrets, _ = await service.open_secrets(tx, context.vault, account)
             masked = {k: credentials.redacted(v) for k, v in secrets.fields.items()} or None
-    return render(context, account, config, masked)
+        forecasts = await service.forecasts(tx, [id])
+    return render(context, account, config, forecasts.get(id), masked)
 
 
 @router.get("/{id}/meta")
@@ -221,7 +249,8 @@ async def patch_account(request: Request, caller: Writer, id: str, body: Account
     async with context.db.begin() as tx:
         account, config = await service.change(tx, caller.project_id, id, new)
         _require_unchanged(body, account, config)
-    return render(context, account, config)
+        forecasts = await service.forecasts(tx, [id])
+    return render(context, account, config, forecasts.get(id))
 
 
 @router.delete("/{id}")

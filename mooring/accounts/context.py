@@ -14,6 +14,7 @@ from mooring.identity.project_settings import LOOPBACK, ProjectReader, ProjectSe
 from mooring.kit.cache import ChangeFollower
 from mooring.kit.db import Database
 from mooring.kit.http import HttpClient
+from mooring.kit.limits import Limits
 from mooring.kit.vault import Vault
 from mooring.logs.writer import LogWriter
 from mooring.settings import Settings
@@ -35,6 +36,7 @@ class Context:
     refresher: Refresher
     logs: LogWriter
     changes: ChangeFollower
+    limits: Limits
     courier: CourierClient | None = None
 
     def callback_url(self, connector_key: str) -> str:

@@ -86,22 +86,43 @@ def with_token(secrets: Secrets, oauth2: OAuth2, answer: TokenAnswer) -> Secrets
     )
 
 
-def times_of(oauth2: OAuth2, answer: TokenAnswer, now: datetime) -> Times:
-    """When this token ends, and when to renew it: 10 to 20 % of its life ahead, at most 5 minutes (rule R4)."""
-    refresh_ends = answer.refresh_expires_in or oauth2.refresh.lifetime_seconds
+def times_of(oauth2: OAuth2, answer: TokenAnswer, now: datetime, *, renewing: bool = False) -> Times:
+    """When this token ends, and when to renew it: 10 to 20 % of its life ahead, at most 5 minutes (rule R4).
+
+    A grant that must not lie idle is renewed about half-way to its limit (rule R7). No `refresh_expires_at` while
+    `renewing` means that the known one stands.
+    """
+    refresh_ends = _refresh_lifetime(oauth2, answer, renewing=renewing)
     refresh_expires_at = now + timedelta(seconds=refresh_ends) if refresh_ends else None
     lifetime = answer.expires_in if answer.expires_in is not None else oauth2.default_expires_in
-    if lifetime is None:
-        return Times(refresh_expires_at=refresh_expires_at)
-    wanted = oauth2.refresh.buffer_seconds
-    jitter = random.uniform(0.1, 0.2)  # noqa: S311 - not a secret
-    ahead = min(300.0, lifetime * jitter) if wanted is None else float(wanted)
-    ahead = min(ahead, lifetime / 2)
+    idle = oauth2.refresh.idle_seconds if oauth2.grant == "authorization_code" else None
+    due = [idle * random.uniform(0.4, 0.6)] if idle else []  # noqa: S311 - jitter
+    if lifetime is not None:
+        due.append(lifetime - _ahead(lifetime, oauth2.refresh.buffer_seconds))
     return Times(
-        expires_at=now + timedelta(seconds=lifetime),
-        refresh_at=now + timedelta(seconds=lifetime - ahead),
+        expires_at=now + timedelta(seconds=lifetime) if lifetime is not None else None,
+        refresh_at=now + timedelta(seconds=min(due)) if due else None,
         refresh_expires_at=refresh_expires_at,
     )
+
+
+def _ahead(lifetime: float, wanted: int | None) -> float:
+    """How long before its end a token is renewed, never more than half of its life.
+
+    The jitter stays where 5 minutes are the limit: accounts that were linked together must not be renewed together.
+    """
+    jitter = random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
+    ahead = min(300.0, lifetime * 0.2) * jitter if wanted is None else float(wanted)
+    return min(ahead, lifetime / 2)
+
+
+def _refresh_lifetime(oauth2: OAuth2, answer: TokenAnswer, *, renewing: bool) -> float | None:
+    """For how long the refresh token works. Beside an idle limit, a connector's `lifetime` counts from the consent."""
+    if answer.refresh_expires_in:
+        return answer.refresh_expires_in
+    if renewing and (answer.refresh_token is None or oauth2.refresh.idle_seconds is not None):
+        return None
+    return oauth2.refresh.lifetime_seconds
 
 
 def _kept(oauth2: OAuth2, answer: TokenAnswer) -> dict[str, str]:

@@ -78,3 +78,4 @@ class Credential(Base):
     probe_pause: Mapped[float | None]
     probe_failures: Mapped[int] = mapped_column(default=0)
     updated_at: Mapped[datetime]
+    """When this generation was stored."""

@@ -10,10 +10,12 @@ import structlog
 from sqlalchemy import select, update
 
 from mooring import errors
-from mooring.accounts import service, testing
+from mooring.accounts import health, service, testing
 from mooring.accounts.context import Context
 from mooring.accounts.models import Account, Credential
+from mooring.accounts.serving import Serving
 from mooring.auth_configs.models import AuthConfig
+from mooring.diagnosis.rules import verdict
 from mooring.identity.service import ProjectId
 from mooring.kit import clock
 from mooring.kit.jobs import Claim
@@ -53,59 +55,101 @@ async def probe_due(context: Context, _job: Claim) -> datetime | None:
             )
         ).all()
     for row in rows:
+        if health.quiet_seconds(row.id):
+            continue
         await probe(context, ProjectId(row.project_id), row.id)
         await asyncio.sleep(PAUSE)
     return None
 
 
 async def probe_one(context: Context, job: Claim) -> datetime | None:
-    """Probe one account now: a provider's 401 is verified before the account goes to error."""
-    await probe(context, ProjectId(job.payload["project_id"]), job.payload["account_id"])
+    """Probe one account now: a provider's 401 is verified before the account goes to error.
+
+    Whichever process asks, an account is verified once a minute at most, and never while its provider wants no requests.
+    """
+    account_id = job.payload["account_id"]
+    if quiet := health.quiet_seconds(account_id):
+        return clock.now() + timedelta(seconds=quiet)
+    async with context.db.read() as tx:
+        credential = await tx.get(Credential, account_id)
+    if credential is None or _probed_since(credential, clock.now() - timedelta(seconds=health.VERIFY_PAUSE)):
+        return None
+    # The 401 was of a call whose token had just been renewed, or can't be: another refresh would only spend tokens.
+    await probe(context, ProjectId(job.payload["project_id"]), account_id, renew=False)
     return None
 
 
-async def probe(context: Context, project: ProjectId, account_id: str) -> str:
-    """Send the test request with the stored credential and note what it says: worked, rejected, limited or unknown."""
+def _probed_since(credential: Credential, moment: datetime) -> bool:
+    """Whether this credential was probed after a moment. A link clears `probe_pause`: a new credential was not."""
+    if credential.probe_pause is None or credential.probe_at is None:
+        return False
+    return credential.probe_at - timedelta(seconds=credential.probe_pause) > moment
+
+
+async def probe(context: Context, project: ProjectId, account_id: str, *, renew: bool = True) -> str:
+    """Send the test request with the stored credential and note what it says: worked, rejected, limited or unknown.
+
+    With `renew` a refused token is renewed once before its account is called faulty.
+    """
     try:
         serving = await context.accounts.get(project, account_id)
     except errors.NotFound:
         return "unknown"
-    outcome, reason = "worked", None
     if serving.method.test is None or not serving.connector.probe:
         await _plan(context, account_id, None)
         return "unknown"
+    if serving.status not in {"active", "error"}:
+        return "unknown"
+    outcome, found, window = "unknown", None, None
     try:
-        serving.require_serving()
         serving = await context.refresher.fresh(serving)
-        secrets, scope = serving.open(context.vault)
-        await testing.test_credential(
-            context.http, serving.connector, serving.method, scope, typed={}, secrets=secrets.values()
-        )
-    except errors.CredentialRejected as e:
-        cause = e.extra.get("cause")
-        reason = e.message
-        outcome = {"wrong_credentials": "rejected", "missing_scope": "rejected", "rate_limited": "limited"}.get(
-            str(cause), "unknown"
-        )
+        outcome, found, window = await _test(context, serving)
+        curable = outcome == "rejected" and renew and serving.refreshable
+        if curable and (await context.refresher.refresh(serving)).result in {"refreshed", "unchanged"}:
+            serving = await context.accounts.get(project, account_id)
+            outcome, found, window = await _test(context, serving)
     except errors.MooringError as e:
-        outcome, reason = "unknown", e.message
+        outcome, found = "unknown", e
+    if window is not None:
+        health.note_limited(context, serving, window)
     async with context.db.begin() as tx:
-        account = await tx.get(Account, account_id)
+        try:
+            account, config = await service.lock(tx, project, account_id, project_wide=False)
+        except errors.NotFound:
+            return "unknown"
         credential = await tx.get(Credential, account_id)
-        if account is None or credential is None or credential.generation != serving.generation:
+        if credential is None or credential.generation != serving.generation or not config.active:
             return "unknown"
         if outcome == "worked":
             await service.note_fact(tx, account, "worked")
             credential.probe_failures = 0
         elif outcome == "rejected":
-            await service.note_fact(tx, account, "credentials_rejected", "credentials_rejected", reason)
+            assert found is not None
+            cause = str(found.extra["cause"])
+            await service.note_fact(tx, account, "credentials_rejected", cause, found.message, found.evidence)
             credential.probe_failures += 1
         previous = timedelta(seconds=credential.probe_pause) if credential.probe_pause else None
         pause = next_pause(outcome, credential.probe_failures, previous)
         credential.probe_pause = pause.total_seconds()
         credential.probe_at = clock.now() + pause
-    log.info("account probed", account_id=account_id, outcome=outcome)
+    log.info("account probed", account_id=account_id, outcome=outcome, reason=found.message if found else None)
     return outcome
+
+
+async def _test(context: Context, serving: Serving) -> tuple[str, errors.MooringError | None, float | None]:
+    """Outcome, refusal, and for how long the provider wants no more requests."""
+    serving.require_serving()
+    secrets, scope = serving.open(context.vault)
+    try:
+        await testing.test_credential(
+            context.http, serving.connector, serving.method, scope, typed={}, secrets=secrets.values()
+        )
+    except errors.CredentialRejected as e:
+        outcome = verdict(str(e.extra.get("cause")))
+        answered = e.extra.get("provider_response") or {}
+        window = answered.get("retry_after") or health.UNKNOWN_WINDOW if outcome == "limited" else None
+        return outcome, e, window
+    return "worked", None, None
 
 
 async def _plan(context: Context, account_id: str, at: datetime | None) -> None:

@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mooring import errors
-from mooring.accounts import credentials, lifecycle, service, tokens
+from mooring.accounts import credentials, diagnosing, lifecycle, service, tokens
 from mooring.accounts.carriage import Carriage
 from mooring.accounts.credentials import Secrets, Times
 from mooring.accounts.forecast import expected_failure
@@ -33,10 +33,12 @@ from mooring.connectors.definition import OAuth2
 from mooring.connectors.registry import Registry
 from mooring.courier.client import CourierClient
 from mooring.courier.wire import Parcel
+from mooring.diagnosis.evidence import Diagnosis, Phase, diagnosis
+from mooring.diagnosis.table import CAUSES
 from mooring.identity import sealing
 from mooring.identity.service import ProjectId
 from mooring.kit import clock
-from mooring.kit.db import Database, record_change
+from mooring.kit.db import Database, now_of, record_change
 from mooring.kit.http import BufferedResponse, HttpClient, HttpFailure
 from mooring.kit.vault import Owner, Vault
 from mooring.protocol.oauth2 import TokenAnswer, TokenNonsense, TokenRefused, missing_scopes
@@ -50,6 +52,7 @@ POLL_SECONDS = 0.05
 RETRY_PAUSE = 0.5  # before the one repetition of an uncertain request (rule R8)
 BACKOFF = (5.0, 300.0)  # first and longest pause after failures
 LONGEST_PAUSE = 3600.0  # whatever a provider's Retry-After asks for
+CLOCK_SLACK = timedelta(seconds=60)  # what the clocks of several hosts may differ without a refresh too many
 STORE_PAUSES = (0.1, 0.5, 1.5)  # seconds between tries to store an answer: it exists nowhere else
 
 Result = Literal["refreshed", "unchanged", "failed", "over"]
@@ -62,6 +65,7 @@ class Outcome:
     result: Result
     message: str | None = None
     retry_after: float | None = None
+    cause: str | None = None  # of the diagnosis table
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +113,10 @@ class Refresher:
         over, ProviderError when the token has ended and the provider can't be asked.
         """
         now = clock.now()
-        if serving.refresh_at is None or now < serving.refresh_at:
+        if serving.refresh_at is None or (now < serving.refresh_at and now > serving.stored_at - CLOCK_SLACK):
             return serving
-        valid = serving.expires_at is not None and now < serving.expires_at
+        # A credential from the future means that the clock went back: its end can't be told, so it is renewed (S28).
+        valid = serving.expires_at is None or now < serving.expires_at
         if valid and (not serving.refreshable or (serving.retry_at is not None and now < serving.retry_at)):
             return serving
         try:
@@ -124,7 +129,7 @@ class Refresher:
             renewed.require_serving()
             return renewed
         if outcome.result == "failed":
-            if serving.expires_at is not None and clock.now() < serving.expires_at:
+            if serving.expires_at is None or clock.now() < serving.expires_at:
                 return serving
             headers = {"retry-after": str(max(1, round(outcome.retry_after)))} if outcome.retry_after else {}
             raise errors.ProviderError(
@@ -132,9 +137,11 @@ class Refresher:
                 code="TokenRefreshFailedError",
                 hint="The account is kept and the refresh is tried again; nothing needs to be relinked.",
                 headers=headers,
+                extra={"cause": outcome.cause} if outcome.cause else None,
             )
         raise errors.AccountExpiredCredentials(
-            f"the account's access to {serving.connector.title} is over: {outcome.message}"
+            f"the account's access to {serving.connector.title} is over: {outcome.message}",
+            extra={"cause": outcome.cause} if outcome.cause else None,
         )
 
     async def refresh(self, serving: Serving) -> Outcome:
@@ -210,7 +217,7 @@ class Refresher:
         except TokenRefused as e:
             return await self._refused(lease, oauth2, e, uncertain=False)
         except TokenNonsense as e:
-            return await self._failed(lease, "transient", e.reason, uncertain=e.status < 300, after=e.retry_after)
+            return await self._failed(lease, _of(lease, e), e.reason, uncertain=e.status < 300, after=e.retry_after)
         return await self._store(lease, oauth2, answer)
 
     async def _open_lease(
@@ -248,14 +255,17 @@ class Refresher:
             except errors.NotFound:
                 return Outcome("over", "the account was deleted")
             credential = await tx.get_one(Credential, serving.id)
-            now = clock.now()  # after the lock, for which this may have waited
+            # After the lock, for which this may have waited; and not by this host's clock: a holder whose clock is ten
+            # minutes behind would lose its lease at once, and both would send the same refresh token.
+            now = await now_of(tx)
             if credential.generation != serving.generation:
                 return Outcome("unchanged")
             if lifecycle.effective(account.status, config_active=config_row.active) in {"inactive", "suspended"}:
                 return Outcome("unchanged")  # nothing is sent for it; the caller looks at the account again and refuses
             if account.status == "expired":
                 reason = account.status_reasons[-1]["description"] if account.status_reasons else None
-                return Outcome("over", reason or "the grant is over")
+                code = account.status_reasons[-1]["code"] if account.status_reasons else None
+                return Outcome("over", reason or "the grant is over", cause=code)
             if not credential.refreshable:
                 await service.note_fact(
                     tx,
@@ -264,12 +274,15 @@ class Refresher:
                     "no_refresh_token",
                     "the token ended and the provider gave no refresh token",
                 )
-                return Outcome("over", "the token ended and the provider gave no refresh token")
+                return Outcome(
+                    "over", "the token ended and the provider gave no refresh token", cause="no_refresh_token"
+                )
             if credential.lease_until is not None and credential.lease_until > now:
                 return None
             if credential.retry_at is not None and credential.retry_at > now:
                 wait = (credential.retry_at - now).total_seconds()
-                return Outcome("failed", credential.last_error or "the last attempt failed", wait)
+                cause = credential.last_outcome if credential.last_outcome in CAUSES else None
+                return Outcome("failed", credential.last_error or "the last attempt failed", wait, cause)
             lease = await self._open_lease(
                 tx,
                 account,
@@ -302,15 +315,16 @@ class Refresher:
                 if e.status < 300 and e.transient and attempt == 1:
                     await asyncio.sleep(0 if oauth2.refresh.grace_seconds else RETRY_PAUSE)
                     continue
-                return await self._failed(lease, "transient", e.reason, uncertain=uncertain, after=e.retry_after)
+                return await self._failed(lease, _of(lease, e), e.reason, uncertain=uncertain, after=e.retry_after)
             except HttpFailure as e:
                 uncertain = uncertain or e.sent
                 if e.sent and attempt == 1:
                     await asyncio.sleep(0 if oauth2.refresh.grace_seconds else RETRY_PAUSE)
                     continue
-                return await self._failed(lease, e.kind, str(e), uncertain=uncertain)
+                return await self._failed(lease, _of(lease, e), str(e), uncertain=uncertain)
             except errors.MooringError as e:
-                return await self._failed(lease, "misconfigured", e.message, uncertain=lease.uncertain)
+                incomplete = diagnosis("setup_incomplete", detail=e.message)
+                return await self._failed(lease, incomplete, e.message, uncertain=lease.uncertain)
             return await self._store(lease, oauth2, answer)
         raise AssertionError("unreachable")
 
@@ -319,8 +333,9 @@ class Refresher:
         try:
             secrets = credentials.with_token(lease.secrets, oauth2, answer)
         except errors.Unprocessable as e:
-            return await self._failed(lease, "unexpected", e.message, uncertain=True)
-        times = credentials.times_of(oauth2, answer, now)
+            unexpected = diagnosis("unexpected_token_value", detail=e.message)
+            return await self._failed(lease, unexpected, e.message, uncertain=True)
+        times = credentials.times_of(oauth2, answer, now, renewing=True)
         for pause in (*STORE_PAUSES, None):
             try:
                 result = await self._write(lease, oauth2, answer, secrets, times)
@@ -404,8 +419,9 @@ class Refresher:
     async def _refused(self, lease: _Lease, oauth2: OAuth2, e: TokenRefused, *, uncertain: bool) -> Outcome:
         """The provider said no. Only `invalid_grant` for the stored generation ends the grant (rule O15)."""
         if not e.dead or oauth2.grant == "client_credentials":
-            return await self._failed(lease, e.error, str(e), uncertain=uncertain, after=60.0)
-        code = "uncertain_rotation" if uncertain else "grant_refused"
+            return await self._failed(lease, _of(lease, e), str(e), uncertain=uncertain, after=60.0)
+        found = _of(lease, e, uncertain=uncertain)
+        code = found.code
         text = (
             "the provider renewed the grant but its answer was lost; the account must be reconnected"
             if uncertain
@@ -435,23 +451,23 @@ class Refresher:
             )
             if ended.rowcount != 1:  # type: ignore[attr-defined]
                 return Outcome("unchanged")
-            await service.note_fact(tx, account, "grant_over", code, text)
+            await service.note_fact(tx, account, "grant_over", code, text, found.evidence())
         log.warning("grant is over", account_id=lease.account_id, reason=code)
-        return Outcome("over", text)
+        return Outcome("over", text, cause=code)
 
     async def _failed(
-        self, lease: _Lease, kind: str, text: str, *, uncertain: bool, after: float | None = None
+        self, lease: _Lease, found: Diagnosis, text: str, *, uncertain: bool, after: float | None = None
     ) -> Outcome:
         """Keep everything, note why, and wait before the next attempt."""
         first, longest = BACKOFF
         backoff = min(longest, first * 2 ** min(lease.failures, 10)) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
         pause = min(after or backoff, LONGEST_PAUSE)
-        now = clock.now()
         async with self._db.begin() as tx:
             try:
                 account, _ = await service.lock(tx, ProjectId(lease.project_id), lease.account_id, project_wide=False)
             except errors.NotFound:
                 return Outcome("over", "the account was deleted")
+            now = await now_of(tx)
             noted = await tx.execute(
                 update(Credential)
                 .where(Credential.account_id == lease.account_id, Credential.fence == lease.fence)
@@ -461,19 +477,32 @@ class Refresher:
                     pending_since=Credential.pending_since if uncertain else None,
                     retry_at=now + timedelta(seconds=pause),
                     failures=Credential.failures + 1,
-                    last_outcome=kind[:40],
+                    last_outcome=found.code,
                     last_error=text[:500],
-                    updated_at=now,
                 )
             )
             if noted.rowcount != 1:  # type: ignore[attr-defined]
                 return Outcome("unchanged")  # relinked, or evicted: this failure says nothing of what is stored now
             credential = await tx.get_one(Credential, lease.account_id, populate_existing=True)
-            if credential.expires_at is None or credential.expires_at <= now:
-                await service.note_fact(tx, account, "refresh_failing", "refresh_failing", text)
+            # Without a known end, a token is renewed when it was refused, or long before the provider forgets it.
+            idle_only = credential.expires_at is None and credential.refresh_at is not None
+            if not idle_only and (credential.expires_at is None or credential.expires_at <= now):
+                await service.note_fact(tx, account, "refresh_failing", found.code, text, found.evidence())
             record_change(tx, "account", lease.account_id)
-        log.warning("token refresh failed", account_id=lease.account_id, kind=kind, error=text, retry_in=round(pause))
-        return Outcome("failed", text, pause)
+        log.warning(
+            "token refresh failed", account_id=lease.account_id, cause=found.code, error=text, retry_in=round(pause)
+        )
+        return Outcome("failed", text, pause, found.code)
+
+
+def _of(lease: _Lease, fault: TokenRefused | TokenNonsense | HttpFailure, *, uncertain: bool = False) -> Diagnosis:
+    """Name the cause of a failed token request."""
+    if isinstance(fault, HttpFailure):
+        return diagnosing.of_failure(fault, "refresh", tokens.unanswered(lease.config, lease.scope, fault), {})
+    config = lease.config
+    machine = config.method.oauth2 is not None and config.method.oauth2.grant == "client_credentials"
+    phase: Phase = "client_credentials" if machine else "refresh"
+    return diagnosing.of_token_error(fault, config.connector, phase, method=config.method, uncertain=uncertain)
 
 
 def _grant(oauth2: OAuth2, lease: _Lease) -> dict[str, str]:

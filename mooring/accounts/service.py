@@ -14,7 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from mooring import errors
 from mooring.accounts import credentials, lifecycle
 from mooring.accounts.credentials import Secrets, Times
-from mooring.accounts.forecast import expected_failure
+from mooring.accounts.forecast import Forecast, expected_failure
+from mooring.accounts.identity_change import IDENTITY_CHANGED, LinkWarning, identity_warning
 from mooring.accounts.models import Account, Credential
 from mooring.accounts.serving import NOT_FOUND
 from mooring.accounts.testing import Identity
@@ -29,6 +30,7 @@ from mooring.webhooks import service as webhooks
 from mooring.webhooks.events import account_payload
 
 REASONS_KEPT = 20
+EVIDENCE_KEPT = 3  # reasons, the newest, that keep the exchange beside them
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,14 @@ class NewCredential:
     granted_scopes: Sequence[str] | None
     missing_scopes: Sequence[str]
     identity: Identity
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """An account whose credential was just saved, and what its owner should look at."""
+
+    account: Account
+    warning: LinkWarning | None = None
 
 
 def owner_of(account: Account) -> Owner:
@@ -170,7 +180,7 @@ async def link(
     *,
     account_id: str | None,
     multiple: bool,
-) -> Account:
+) -> Linked:
     """Save a tested credential: on the given account, on the owner's account, or on a new one (upsert rule).
 
     Links of a project are saved one after the other, so that an owner's parallel links meet one account. Raises
@@ -224,12 +234,8 @@ async def link(
             account.meta = dict(owner.metadata)
         if account_id is None:
             account.type = owner.type
-    if account.identity and new.identity.id and account.identity != new.identity.id:
-        _add_reason(
-            account,
-            "identity_changed",
-            f"the new credential belongs to another account at the provider ({new.identity.label or new.identity.id})",
-        )
+    before = Identity(account.identity, account.identity_label)
+    warning = identity_warning(before, new.identity)
     account.auth_config_id = new.config.id
     account.setup = dict(new.setup)
     account.granted_scopes = list(new.granted_scopes) if new.granted_scopes is not None else None
@@ -239,12 +245,20 @@ async def link(
     account.updated_at = now
     await tx.flush()
     status = lifecycle.after(account.status, "linked")
-    if status != account.status:
-        account.status, account.status_reasons = status, []
+    if status == "active":  # what was the matter with the old credential says nothing of the new one
+        account.status_reasons = [r for r in account.status_reasons if r["code"] == IDENTITY_CHANGED]
+    account.status = status
+    if warning is not None:
+        _add_reason(account, warning.code, warning.description)
+    if new.missing_scopes:
+        _add_reason(account, "scopes_too_narrow", f"not granted: {', '.join(new.missing_scopes)}"[:500])
     await save_credential(tx, vault, account, new)
     record_change(tx, "account", account.id)
     await announce(tx, account, "account.created" if created else "account.updated")
-    return account
+    if warning is not None:
+        shown = {"id": before.id, "label": before.label}
+        await announce(tx, account, "account.identity_changed", previous_provider_account=shown)
+    return Linked(account, warning)
 
 
 async def save_credential(tx: AsyncSession, vault: Vault, account: Account, new: NewCredential) -> None:
@@ -274,6 +288,16 @@ async def save_credential(tx: AsyncSession, vault: Vault, account: Account, new:
     await tx.flush()
 
 
+async def forecasts(tx: AsyncSession, ids: Sequence[str]) -> Mapping[str, Forecast]:
+    """When accounts will stop to work, where that is known."""
+    rows = await tx.execute(
+        select(Credential.account_id, Credential.expected_failure_at, Credential.expected_failure_reason).where(
+            Credential.account_id.in_(ids), Credential.expected_failure_at.is_not(None)
+        )
+    )
+    return {id: Forecast(at, reason or "") for id, at, reason in rows if at is not None}
+
+
 async def open_secrets(tx: AsyncSession, vault: Vault, account: Account) -> tuple[Secrets, int]:
     """Open the credential of an account, and its generation. Raises NotFound when it was shredded."""
     row = await tx.get(Credential, account.id)
@@ -285,7 +309,12 @@ async def open_secrets(tx: AsyncSession, vault: Vault, account: Account) -> tupl
 
 
 async def note_fact(
-    tx: AsyncSession, account: Account, fact: lifecycle.Fact, code: str | None = None, description: str | None = None
+    tx: AsyncSession,
+    account: Account,
+    fact: lifecycle.Fact,
+    code: str | None = None,
+    description: str | None = None,
+    evidence: Mapping[str, Any] | None = None,
 ) -> bool:
     """Apply a fact to an account's status. A reason is noted whenever the status worsens. Returns whether it changed."""
     status = lifecycle.after(account.status, fact)
@@ -293,7 +322,7 @@ async def note_fact(
         return False
     account.status = status
     if code is not None:
-        _add_reason(account, code, description)
+        _add_reason(account, code, description, evidence)
     elif status == "active":
         account.status_reasons = []
     account.updated_at = clock.now()
@@ -303,8 +332,8 @@ async def note_fact(
     return True
 
 
-async def announce(tx: AsyncSession, account: Account, event: str) -> None:
-    """Write an event about an account, in the transaction of the fact that it tells."""
+async def announce(tx: AsyncSession, account: Account, event: str, **more: Any) -> None:
+    """Write an event about an account, in the transaction of the fact that it tells. `more` adds to its payload."""
     payload = account_payload(
         provider=account.connector_key,
         origin_owner_id=account.origin_owner_id,
@@ -312,10 +341,16 @@ async def announce(tx: AsyncSession, account: Account, event: str) -> None:
         origin_username=account.origin_username,
         setup_information=account.setup,
         status=account.status,
-        status_reasons=account.status_reasons,
+        status_reasons=[told(reason) for reason in account.status_reasons],
+        provider_account={"id": account.identity, "label": account.identity_label} if account.identity else None,
     )
     await webhooks.emit(
-        tx, project_id=account.project_id, event=event, record_id=account.id, account_id=account.id, payload=payload
+        tx,
+        project_id=account.project_id,
+        event=event,
+        record_id=account.id,
+        account_id=account.id,
+        payload=payload | more,
     )
     audit.note(
         tx,
@@ -327,9 +362,20 @@ async def announce(tx: AsyncSession, account: Account, event: str) -> None:
     )
 
 
-def _add_reason(account: Account, code: str, description: str | None) -> None:
-    reason = {"code": code, "description": description, "timestamp": clock.iso(clock.now())}
-    account.status_reasons = [*account.status_reasons, reason][-REASONS_KEPT:]
+def _add_reason(
+    account: Account, code: str, description: str | None, evidence: Mapping[str, Any] | None = None
+) -> None:
+    reason: dict[str, Any] = {"code": code, "description": description, "timestamp": clock.iso(clock.now())}
+    if evidence:
+        reason["evidence"] = dict(evidence)
+    kept = [*account.status_reasons, reason][-REASONS_KEPT:]
+    older = len(kept) - EVIDENCE_KEPT
+    account.status_reasons = [told(r) if i < older else r for i, r in enumerate(kept)]
+
+
+def told(reason: Mapping[str, Any]) -> dict[str, Any]:
+    """A reason without its evidence, which is for operators and for a while."""
+    return {name: value for name, value in reason.items() if name != "evidence"}
 
 
 @dataclass(frozen=True, slots=True)

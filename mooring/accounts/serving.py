@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,9 +25,28 @@ from mooring.identity import sealing
 from mooring.identity.service import ProjectId
 from mooring.kit.cache import Cache
 from mooring.kit.db import Database
-from mooring.kit.vault import Owner, Vault, WrappedKey
+from mooring.kit.vault import DataKey, Owner, Vault, WrappedKey
 
 NOT_FOUND = "no such account"
+KEY_SECONDS = 60.0  # that an unwrapped data key is kept for the next call; the credential itself is opened per call
+_SERVES = frozenset({"active", "error"})
+
+
+class _Key:
+    """A data key that was unwrapped a moment ago (decision 14). Goes with the `Serving` that holds it."""
+
+    __slots__ = ("key", "until")
+
+    def __init__(self) -> None:
+        self.key: DataKey | None = None
+        self.until = 0.0
+
+    def get(self, vault: Vault, wrapped: WrappedKey, owner: Owner) -> DataKey:
+        now = time.monotonic()
+        if self.key is None or now > self.until:
+            self.key = vault.unwrap(wrapped, owner)
+            self.until = now + KEY_SECONDS
+        return self.key
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +65,7 @@ class Serving:
     expires_at: datetime | None
     refresh_at: datetime | None
     retry_at: datetime | None
+    stored_at: datetime
     refreshable: bool
     sealed: bytes = field(repr=False)
     wrapped: WrappedKey = field(repr=False)
@@ -51,6 +73,10 @@ class Serving:
     config_wrapped: WrappedKey | None = field(repr=False)
     config_owner: Owner | None
     config_generation: int
+    limit_key: str  # whose budget at the provider its calls use: the account's, or the app's
+    good_until: float  # UNIX time up to which the token needs no look; infinite without a renewal
+    _key: _Key = field(default_factory=_Key, repr=False, compare=False)
+    _config_key: _Key = field(default_factory=_Key, repr=False, compare=False)
 
     @property
     def owner(self) -> Owner:
@@ -59,22 +85,23 @@ class Serving:
 
     def open(self, vault: Vault) -> tuple[Secrets, dict[str, Any]]:
         """Open the credential: its secrets, and the scope that templates see."""
-        key = vault.unwrap(self.wrapped, self.owner)
+        key = self._key.get(vault, self.wrapped, self.owner)
         secrets = credentials.open_(key, self.sealed, self.generation)
         scope: dict[str, Any] = {**self.public, **secrets.scope()}
         if self.config_sealed is not None and self.config_wrapped and self.config_owner:
-            config_key = vault.unwrap(self.config_wrapped, self.config_owner)
+            config_key = self._config_key.get(vault, self.config_wrapped, self.config_owner)
             opened = config_key.open(self.config_sealed, name="setup", generation=self.config_generation)
             scope = {**orjson.loads(opened), **scope}
         return secrets, scope
 
     def require_serving(self) -> None:
         """Raise unless calls may go out: 412 for an account that does not serve, 401 for one that must be relinked."""
-        if self.status in {"active", "error"}:
+        if self.status in _SERVES:
             return
         if self.status == "expired":
             raise errors.AccountExpiredCredentials(
-                f"the account's access to {self.connector.title} is over ({self.reason or 'expired'})"
+                f"the account's access to {self.connector.title} is over ({self.reason or 'expired'})",
+                extra={"cause": self.reason} if self.reason else None,
             )
         reason = {
             "inactive": "its auth config is disabled",
@@ -150,6 +177,7 @@ async def load_serving(
         expires_at=credential.expires_at,
         refresh_at=credential.refresh_at,
         retry_at=credential.retry_at,
+        stored_at=credential.updated_at,
         refreshable=credential.refreshable,
         sealed=credential.sealed,
         wrapped=wrapped,
@@ -157,6 +185,8 @@ async def load_serving(
         config_wrapped=await sealing.find_key(tx, config_owner) if config_owner else None,
         config_owner=config_owner,
         config_generation=config.generation,
+        limit_key=config.id if connector.limits.get("per") == "app" else account.id,
+        good_until=credential.refresh_at.timestamp() if credential.refresh_at is not None else math.inf,
     )
     return serving, config.id
 

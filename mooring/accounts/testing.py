@@ -2,51 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlencode
 
 import orjson
 
 from mooring import errors
+from mooring.accounts import diagnosing
 from mooring.connectors.apply import default_headers, inject, request_parts
 from mooring.connectors.definition import AuthMethod, Connector
+from mooring.diagnosis.evidence import diagnosis
+from mooring.diagnosis.typed import stray_spaces
 from mooring.kit.http import BufferedResponse, HttpClient, HttpFailure, OutboundRequest
-from mooring.protocol.headers import outbound
-from mooring.protocol.oauth2 import TokenNonsense, TokenRefused, dig
-from mooring.protocol.redact import clean_line, redact_text
+from mooring.protocol.headers import outbound, raw
+from mooring.protocol.oauth2 import dig
+from mooring.protocol.redact import clean_line
 from mooring.protocol.urls import join_path
 
 TEST_DEADLINE = 15.0  # seconds in total
-
-CAUSES: Final[dict[str, str]] = {
-    "stray_spaces": "A value holds spaces or line breaks that were probably copied along.",
-    "wrong_credentials": "The provider does not accept these credentials.",
-    "missing_scope": "The credentials are good, but lack a permission that this connection needs.",
-    "wrong_host": "There is no such system at this address.",
-    "unreachable": "The provider could not be reached.",
-    "rate_limited": "The provider is limiting requests at the moment.",
-    "provider_error": "The provider answered with an error of its own.",
-    "client_rejected": "The provider does not accept the client id or client secret of this configuration.",
-    "grant_refused": "The provider refused to issue a token.",
-}
-"""Cause → what it means, in plain words. The causes are stable; programs may compare them."""
-
-_HINTS: Final[dict[str, str]] = {
-    "stray_spaces": "Copy the value again without anything before, after or inside it.",
-    "wrong_credentials": "Check that the value is complete and still valid; if in doubt make a new one and enter it here.",
-    "missing_scope": "Enable the permissions that the connection guide lists, save them at the provider, and try again.",
-    "wrong_host": "Check the address or subdomain.",
-    "unreachable": "Check the address; if it is right, the provider may be down. Try again later.",
-    "rate_limited": "Wait a minute and try again.",
-    "provider_error": "Try again later; if it stays, contact the provider's support.",
-    "client_rejected": "The operator must check client id, client secret and their expiry in the auth config.",
-    "grant_refused": "Check client id, client secret and the requested scopes.",
-}
-
-_SUSPICIOUS = re.compile(r"[\s\u00a0\u200b-\u200f\u2028-\u202f\u2060\ufeff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +48,8 @@ async def test_credential(
     try:
         injection = inject(method, scope)
     except errors.Unprocessable:
-        if stray_spaces(typed):  # a line break inside a value can't even be sent
-            raise rejected("stray_spaces", connector, typed) from None
+        if spaced := stray_spaces(typed):  # a line break inside a value can't even be sent
+            raise diagnosing.refusal(connector, diagnosis("stray_spaces", names=spaced)) from None
         raise
     if method.test is None:
         return Identity()
@@ -86,114 +61,49 @@ async def test_credential(
     else:
         target = join_path(injection.base_url, path, full_query)
     sent = list(default_headers(connector, scope)) + list(headers.items())
-    raw: bytes | None = None
+    payload: bytes | None = None
     if body is not None:
-        raw = body.encode() if isinstance(body, str) else orjson.dumps(body)
+        payload = body.encode() if isinstance(body, str) else orjson.dumps(body)
         if not any(k.lower() == "content-type" for k, _ in sent):
             sent.append(("content-type", "application/json"))
     if not any(k.lower() == "accept" for k, _ in sent):
         sent.append(("accept", "application/json"))
-    request = OutboundRequest(method.test.request.method, target, outbound(sent, injection.headers), raw)
+    outgoing = outbound(raw(sent), injection.headers)
+    request = OutboundRequest(method.test.request.method, target, raw_headers=outgoing, body=payload)
+    hidden = (*secrets, *(value for name, value in injection.query))
     try:
         response = await http.send(request, deadline=TEST_DEADLINE, max_bytes=4 << 20)
     except HttpFailure as e:
-        raise explain_failure(e, connector, typed) from None
-    _judge(response, connector, method, typed, secrets)
-    return _identity(response, method)
+        found = diagnosing.of_failure(e, "credential_test", diagnosing.unseen(request, e, hidden), typed)
+        raise diagnosing.refusal(connector, found) from None
+    accepted, refused = _is_accepted(response, method), _is_refused(response, method)
+    if accepted and not refused and not _proves_nothing(response, method):
+        return _identity(response, method)
+    exchange = diagnosing.seen(request, response, hidden)
+    found = diagnosing.of_answer(
+        connector, method, response, exchange=exchange, typed=typed, accepted=accepted, refused=refused
+    )
+    raise diagnosing.refusal(connector, found)
 
 
-def explain_failure(e: HttpFailure, connector: Connector, typed: Mapping[str, str]) -> errors.CredentialRejected:
-    """Turn a failed exchange into a cause."""
-    if e.kind == "blocked":
-        return rejected("wrong_host", connector, typed, detail=str(e))
-    if e.kind in {"dns", "tls"}:
-        return rejected("wrong_host", connector, typed, detail=str(e))
-    return rejected("unreachable", connector, typed, detail=str(e))
-
-
-def explain_token_error(
-    e: TokenRefused | TokenNonsense, connector: Connector, typed: Mapping[str, str]
-) -> errors.CredentialRejected:
-    """Turn a refused token request into a cause."""
-    if isinstance(e, TokenNonsense):
-        cause = "rate_limited" if e.status == 429 else "provider_error" if e.transient else "wrong_host"
-        return rejected(cause, connector, typed, detail=e.reason, provider_status=e.status)
-    cause = {
-        "invalid_client": "client_rejected",
-        "unauthorized_client": "client_rejected",
-        "invalid_scope": "missing_scope",
-        "invalid_grant": "grant_refused",
-        "access_denied": "grant_refused",
-    }.get(e.error, "client_rejected" if e.status == 401 else "grant_refused")
-    return rejected(cause, connector, typed, detail=str(e), provider_status=e.status)
-
-
-def rejected(
-    cause: str,
-    connector: Connector,
-    typed: Mapping[str, str],
-    *,
-    detail: str | None = None,
-    provider_status: int | None = None,
-) -> errors.CredentialRejected:
-    """The refusal for a cause. A value with odd white space is the likelier cause of a refused credential."""
-    if cause in {"wrong_credentials", "client_rejected", "grant_refused", "wrong_host"} and stray_spaces(typed):
-        cause = "stray_spaces"
-    message = f"{connector.title}: {CAUSES[cause]}"
-    hint = _HINTS[cause]
-    if cause == "stray_spaces":
-        hint = f"{hint} Field: {', '.join(stray_spaces(typed))}."
-    extra: dict[str, Any] = {"cause": cause}
-    if detail or provider_status:
-        extra["provider_response"] = {"status": provider_status, "message": detail}
-    return errors.CredentialRejected(message, hint=hint, extra=extra)
-
-
-def stray_spaces(typed: Mapping[str, str]) -> list[str]:
-    """Keys of typed values with white space or invisible characters in them. Sentences are left alone."""
-    return [
-        key
-        for key, value in typed.items()
-        if _SUSPICIOUS.search(value) and "-----BEGIN" not in value and key not in {"username", "password", "name"}
-    ]
-
-
-def _judge(
-    response: BufferedResponse,
-    connector: Connector,
-    method: AuthMethod,
-    typed: Mapping[str, str],
-    secrets: tuple[str, ...],
-) -> None:
+def _is_accepted(response: BufferedResponse, method: AuthMethod) -> bool:
     assert method.test is not None
-    status = response.status
-    accepted = status in method.test.ok if method.test.ok else 200 <= status < 300
-    html = (response.header("content-type") or "").lower().startswith("text/html")
+    return response.status in method.test.ok if method.test.ok else 200 <= response.status < 300
+
+
+def _is_refused(response: BufferedResponse, method: AuthMethod) -> bool:
+    """Whether the body says no, whatever the status."""
+    assert method.test is not None
+    return bool(method.test.fail_when) and any(dig(_json(response), path) for path in method.test.fail_when)
+
+
+def _proves_nothing(response: BufferedResponse, method: AuthMethod) -> bool:
+    """Whether a good status carries a page, or half an answer."""
+    assert method.test is not None
     data = _json(response)
-    detail = _excerpt(response, secrets)
-    cause = None
-    if accepted:
-        if any(dig(data, path) for path in method.test.fail_when):
-            cause = "wrong_credentials"
-        elif html:
-            cause = "wrong_host"  # a login page or a captive portal, not the API
-        elif method.test.identity and dig(data, method.test.identity) is None and _tells_error(data):
-            cause = "provider_error"  # 200 with an error inside, or with half an answer: it proves nothing
-        else:
-            return
-    elif status == 401:
-        cause = "wrong_credentials"
-    elif status == 403:
-        cause = "missing_scope"
-    elif status == 429:
-        cause = "rate_limited"
-    elif status in {404, 410} or 300 <= status < 400:
-        cause = "wrong_host"
-    elif status >= 500:
-        cause = "provider_error"
-    else:
-        cause = "wrong_credentials" if status in {400, 402, 407, 422} else "provider_error"
-    raise rejected(cause, connector, typed, detail=detail, provider_status=status)
+    if (response.header("content-type") or "").lower().startswith("text/html"):
+        return True  # a login page or a captive portal, not the API
+    return bool(method.test.identity) and dig(data, str(method.test.identity)) is None and _tells_error(data)
 
 
 def _tells_error(data: Any) -> bool:
@@ -220,11 +130,3 @@ def _json(response: BufferedResponse) -> Any:
         return response.json()
     except ValueError:
         return None
-
-
-def _excerpt(response: BufferedResponse, secrets: tuple[str, ...]) -> str:
-    """A short, safe part of a provider's answer: no markup, no secret, one line."""
-    text = response.body[:2000].decode("utf-8", "replace")
-    if text.lstrip().startswith("<"):
-        text = re.sub(r"<(script|style)\b.*?(</\1>|$)|<[^>]*>", " ", text, flags=re.DOTALL | re.IGNORECASE)
-    return clean_line(redact_text(text, secrets), 300)

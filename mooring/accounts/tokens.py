@@ -6,17 +6,20 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from mooring import errors
+from mooring.accounts import diagnosing
 from mooring.auth_configs.service import OpenConfig
 from mooring.connectors.apply import render_map
 from mooring.connectors.definition import OAuth2
 from mooring.kit import clock, ids
-from mooring.kit.http import BufferedResponse, HttpClient, OutboundRequest
+from mooring.kit.http import BufferedResponse, HttpClient, HttpFailure, OutboundRequest
 from mooring.protocol import oauth2 as messages
+from mooring.protocol.exchange import Exchange
 from mooring.protocol.redact import redact_text
 from mooring.protocol.template import Template, Unresolved
 
 TOKEN_DEADLINE = 8.0  # seconds in total, slow bodies included (rule R10)
 TOKEN_MAX_BYTES = 1 << 20  # rule O10
+_INCOMPLETE = {"cause": "setup_incomplete"}
 _SECRET_PARAMS = ("refresh_token", "code", "code_verifier")
 _SECRET_FIELDS = ("client_secret", "private_key", "access_token")
 
@@ -47,19 +50,26 @@ async def request_token(
     # The connector's own parameters win: some providers want another grant_type than the flow's name says.
     body_params = {**params, **render_map(oauth2.token_params, scope)}
     headers, body = _request(config, scope, url, body_params)
+    request = OutboundRequest("POST", url, headers, body)
     try:
-        response = await sender.send(
-            OutboundRequest("POST", url, headers, body), deadline=TOKEN_DEADLINE, max_bytes=TOKEN_MAX_BYTES
-        )
+        response = await sender.send(request, deadline=TOKEN_DEADLINE, max_bytes=TOKEN_MAX_BYTES)
     except ValueError as e:  # a header that the connector renders from a field; the message holds no value
-        raise errors.Unprocessable(f"the token request can't be sent: {e}") from None
-    return read_token_answer(config, scope, body_params, response)
+        raise errors.Unprocessable(f"the token request can't be sent: {e}", extra=_INCOMPLETE) from None
+    return read_token_answer(config, scope, body_params, response, request=request)
 
 
 def read_token_answer(
-    config: OpenConfig, scope: Mapping[str, Any], params: Mapping[str, str], response: BufferedResponse
+    config: OpenConfig,
+    scope: Mapping[str, Any],
+    params: Mapping[str, str],
+    response: BufferedResponse,
+    *,
+    request: OutboundRequest | None = None,
 ) -> messages.TokenAnswer:
-    """Read the answer to a token request with these parameters. Raises TokenRefused or TokenNonsense."""
+    """Read the answer to a token request with these parameters. Raises TokenRefused or TokenNonsense.
+
+    The error carries the redacted exchange. `request` is unknown for an answer that the courier kept.
+    """
     oauth2 = _oauth2(config)
     try:
         return messages.parse_token_answer(
@@ -72,11 +82,37 @@ def read_token_answer(
         )
     except messages.TokenRefused as e:
         # Some providers repeat what they refuse, and this text is stored, logged and shown.
-        sent = [params[name] for name in _SECRET_PARAMS if name in params]
-        sent += [str(scope[name]) for name in _SECRET_FIELDS if scope.get(name)]
-        raise messages.TokenRefused(
+        sent = hidden_values(config, scope, params)
+        refused = messages.TokenRefused(
             redact_text(e.error, sent), redact_text(e.description, sent) if e.description else None, e.status
-        ) from None
+        )
+        refused.exchange = diagnosing.seen(
+            request or OutboundRequest("POST", _token_url(config, scope)), response, sent
+        )
+        raise refused from None
+    except messages.TokenNonsense as e:
+        sent = hidden_values(config, scope, params)
+        e.exchange = diagnosing.seen(request or OutboundRequest("POST", _token_url(config, scope)), response, sent)
+        raise
+
+
+def hidden_values(config: OpenConfig, scope: Mapping[str, Any], params: Mapping[str, str]) -> list[str]:
+    """Every secret that a token request may hold."""
+    fields = (*config.method.fields, *config.method.app_fields)
+    names = {*_SECRET_FIELDS, *(f.key for f in fields if f.secret)}
+    sent = [params[name] for name in _SECRET_PARAMS if name in params]
+    return sent + [str(scope[name]) for name in names if scope.get(name)]
+
+
+def unanswered(config: OpenConfig, scope: Mapping[str, Any], failure: HttpFailure) -> Exchange:
+    """Record a token request that got no answer."""
+    return diagnosing.unseen(
+        OutboundRequest("POST", _token_url(config, scope)), failure, hidden_values(config, scope, {})
+    )
+
+
+def _token_url(config: OpenConfig, scope: Mapping[str, Any]) -> str:
+    return render_url(_oauth2(config).token_url, scope)
 
 
 async def revoke(http: HttpClient, config: OpenConfig, scope: Mapping[str, Any], token: str, hint: str) -> bool:
@@ -95,7 +131,9 @@ def render_url(template: Template, scope: Mapping[str, Any]) -> str:
     try:
         return template.render(scope)
     except Unresolved as e:
-        raise errors.Unprocessable(f"a field that the provider's address needs is missing: {e}") from None
+        raise errors.Unprocessable(
+            f"a field that the provider's address needs is missing: {e}", extra=_INCOMPLETE
+        ) from None
 
 
 def _oauth2(config: OpenConfig) -> OAuth2:
@@ -110,7 +148,9 @@ def _request(
     oauth2 = _oauth2(config)
     client_id = scope.get("client_id")
     if not isinstance(client_id, str) or not client_id:
-        raise errors.Unprocessable("the client id is missing", hint="Set setup.client_id of the auth config.")
+        raise errors.Unprocessable(
+            "the client id is missing", hint="Set setup.client_id of the auth config.", extra=_INCOMPLETE
+        )
     assertion = None
     if oauth2.client_auth == "private_key_jwt":
         try:
@@ -125,7 +165,9 @@ def _request(
                 key_id=scope.get("key_id"),
             )
         except ValueError as e:
-            raise errors.Unprocessable(str(e), hint="Set setup.private_key of the auth config.") from None
+            raise errors.Unprocessable(
+                str(e), hint="Set setup.private_key of the auth config.", extra=_INCOMPLETE
+            ) from None
     secret = scope.get("client_secret")
     return messages.token_request(
         params,

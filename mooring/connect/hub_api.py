@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request, Response
@@ -9,12 +12,15 @@ from pydantic import ConfigDict, Field
 
 from mooring import errors
 from mooring.accounts import credentials
+from mooring.accounts.service import Linked
 from mooring.auth_configs import service as auth_configs
 from mooring.auth_configs.models import AuthConfig
-from mooring.connect import launches, linking, service
+from mooring.connect import launches, linking, reporting, service
 from mooring.connect.models import ConnectSession
 from mooring.connectors.definition import AuthMethod, Connector
 from mooring.connectors.definition import Field as FieldSpec
+from mooring.diagnosis.evidence import describe
+from mooring.diagnosis.table import CAUSES
 from mooring.identity import audit
 from mooring.kit.body import Body
 from mooring.protocol.redact import clean_line
@@ -27,9 +33,20 @@ async def hub_session(request: Request, x_hub_session_token: Annotated[str | Non
 
     A session whose link was opened belongs to that browser, whose key comes in `x-hub-browser`.
     """
+    return await _session(request, x_hub_session_token)
+
+
+async def attempt_session(
+    request: Request, x_hub_session_token: Annotated[str | None, Header()] = None
+) -> ConnectSession:
+    """The same for attempts: whoever consents while the session ends must still learn how it ended (contract §2.13)."""
+    return await _session(request, x_hub_session_token, grace=service.ATTEMPT_SECONDS)
+
+
+async def _session(request: Request, token: str | None, *, grace: float = 0) -> ConnectSession:
     context = request.app.state.context
     async with context.db.read() as tx:
-        session = await service.by_token(tx, x_hub_session_token)
+        session = await service.by_token(tx, token, grace=grace)
     service.require_browser(session, request.headers.get("x-hub-browser"))
     request.scope["mooring.hub_origins"] = context.origins_of(await context.projects(session.project_id))
     audit.act_as(service.actor_of(session, request.client.host if request.client else None))
@@ -37,6 +54,7 @@ async def hub_session(request: Request, x_hub_session_token: Annotated[str | Non
 
 
 Session = Annotated[ConnectSession, Depends(hub_session)]
+AttemptSession = Annotated[ConnectSession, Depends(attempt_session)]
 
 
 class AccountSubmit(Body):
@@ -117,7 +135,7 @@ async def hub_connector(
         "key": opened.connector.key,
         "name": opened.connector.title,
         "type": "oauth2" if method.oauth2 else "custom",
-        "configFields": [_field(f) for f in method.fields],
+        "configFields": [_field(f, editing=session.account_id is not None) for f in method.fields],
         "configNotices": _notices(method),
         "assets": {"icon": f"{context.public_url}/logos/{opened.connector.key}.svg"},
         "support": {"link": opened.connector.docs, "description": _support(opened.connector, method)},
@@ -147,7 +165,7 @@ async def hub_connector(
     }
 
 
-def _field(spec: FieldSpec) -> dict[str, Any]:
+def _field(spec: FieldSpec, *, editing: bool) -> dict[str, Any]:
     """A field as the published Hub reads it. `secret` is always said: left out it would count as secret."""
     out: dict[str, Any] = {
         "key": spec.key,
@@ -167,10 +185,20 @@ def _field(spec: FieldSpec) -> dict[str, Any]:
     if spec.pattern:
         out["validation"] = {
             "type": "html-pattern",
-            "pattern": spec.pattern,
+            "pattern": _pattern(spec, editing=editing),
             "error": spec.pattern_error or f"{spec.label} does not look right.",
         }
     return out
+
+
+def _pattern(spec: FieldSpec, *, editing: bool) -> str:
+    """The pattern for the published Hub, which searches for it anywhere in what was typed, spaces around it included.
+
+    In edit mode an untouched secret holds its placeholder, which must not fail the check.
+    """
+    placeholder = rf"|{re.escape(credentials.REDACTED)}[\s\S]*" if editing and spec.secret else ""
+    choices = f"{spec.pattern}{placeholder}"
+    return rf"^\s*(?:{choices})\s*$"
 
 
 def _notices(method: AuthMethod) -> list[dict[str, Any]]:
@@ -186,13 +214,13 @@ def _support(connector: Connector, method: AuthMethod) -> str:
 
 
 @router.post("/accounts")
-async def hub_create_account(request: Request, session: Session, body: AccountSubmit) -> dict[str, str]:
-    """Link by a form: test the credentials at the provider, then save. 422 names the cause, nothing is half-written."""
+async def hub_create_account(request: Request, session: Session, body: AccountSubmit) -> dict[str, Any]:
+    """Link by a form: test the credentials at the provider, then save. 422 names the cause, nothing is half-written.
+
+    `warning` is there when the account was linked with the credential of another account at the provider.
+    """
     config = await _chosen(request, session, body, request.headers.get("x-hub-provider"))
-    account = await linking.link_with_form(
-        request.app.state.context, session, config, body.credentials, account_id=session.account_id
-    )
-    return {"id": account.id, "provider": account.connector_key}
+    return linking.shown(await _link(request, session, config, body, account_id=session.account_id))
 
 
 @router.get("/accounts/{id}")
@@ -218,15 +246,52 @@ async def hub_account(request: Request, session: Session, id: str) -> dict[str, 
 
 
 @router.patch("/accounts/{id}")
-async def hub_update_account(request: Request, session: Session, id: str, body: AccountSubmit) -> dict[str, str]:
+async def hub_update_account(request: Request, session: Session, id: str, body: AccountSubmit) -> dict[str, Any]:
     """Update the credentials of the account. A key that is left out keeps its value; the test runs again."""
     context = request.app.state.context
     async with context.db.read() as tx:
         _, config = await service.owned_account(tx, session, context.registry, id)
     if body.integration_id is not None or body.provider is not None:
         config = await _chosen(request, session, body, None, id)
-    account = await linking.link_with_form(context, session, config, body.credentials, account_id=id)
-    return {"id": account.id, "provider": account.connector_key}
+    return linking.shown(await _link(request, session, config, body, account_id=id))
+
+
+async def _link(
+    request: Request, session: ConnectSession, config: AuthConfig, body: AccountSubmit, *, account_id: str | None
+) -> Linked:
+    """Link by the form; a refusal is logged for the operator, with the exchange, under this request's id."""
+    context = request.app.state.context
+    with _readable_refusal():
+        try:
+            return await linking.link_with_form(context, session, config, body.credentials, account_id=account_id)
+        except errors.CredentialRejected as e:
+            reporting.log_failure(
+                context,
+                session,
+                e,
+                request_id=request.scope.get("mooring.request_id"),
+                provider=config.connector_key,
+                method=request.method,
+                path=request.url.path,
+            )
+            raise
+
+
+@contextmanager
+def _readable_refusal() -> Iterator[None]:
+    """Put what happened and what to do into `provider_response` as text: the published Hub shows that and `message`.
+
+    It reads no other key. An object breaks it, and of JSON inside the text it shows the first words only.
+    """
+    try:
+        yield
+    except errors.Unprocessable as e:
+        told = e.extra.get("provider_response")
+        if isinstance(told, dict):
+            status = f" {told['status']}" if told.get("status") else ""
+            told = f"Answer{status}: {told.get('message') or '-'}"
+        e.extra["provider_response"] = "\n".join(filter(None, [e.error_hint, *e.errors, told]))
+        raise
 
 
 async def _chosen(
@@ -274,29 +339,36 @@ async def hub_start_attempt(request: Request, session: Session, body: AttemptSta
 
 
 @router.get("/connection_attempts/{id}")
-async def hub_attempt(request: Request, session: Session, id: str) -> dict[str, Any]:
-    """How an attempt stands; the Hub polls it."""
+async def hub_attempt(request: Request, session: AttemptSession, id: str) -> dict[str, Any]:
+    """How an attempt stands; the Hub polls it. `warning` is there when an attempt that succeeded has one."""
     context = request.app.state.context
     async with context.db.read() as tx:
         attempt = await service.get_attempt(tx, session.id, id)
         status = service.attempt_status(attempt)
         account = await launches.linked_account(tx, context, session, attempt) if attempt.account_id else None
-    failed = status == "error"
-    return {
+    said = {"code": _plain(attempt.error_code), "description": _plain(attempt.error_description)}
+    out: dict[str, Any] = {
         "id": attempt.id,
         "status": status,
         "account": account,
-        "error": {
-            "code": attempt.error_code,
-            "description": clean_line(attempt.error_description, 1000) if attempt.error_description else None,
-        }
-        if failed
-        else None,
+        "error": said if status == "error" else None,
     }
+    if status == "authenticated" and attempt.error_code:
+        out["warning"] = said
+    # Beside the contract's keys: plain words for our own Hub, also for an attempt that was left alone.
+    ended = {"error": attempt.error_code, "cancelled": "popup_closed", "expired": "attempt_expired"}.get(status)
+    if cause := CAUSES.get(ended or ""):
+        out["diagnosis"] = describe(cause)
+    return out
+
+
+def _plain(text: str | None) -> str | None:
+    """A line in which the published Hub, which reads it as Markdown, finds no picture and no disguised link (rule O9)."""
+    return clean_line(text, 1000).replace("](", "] (") if text else None
 
 
 @router.delete("/connection_attempts/{id}", status_code=204)
-async def hub_cancel_attempt(request: Request, session: Session, id: str) -> Response:
+async def hub_cancel_attempt(request: Request, session: AttemptSession, id: str) -> Response:
     """Cancel an attempt. A callback that comes later connects nothing."""
     async with request.app.state.context.db.begin() as tx:
         attempt = await service.get_attempt(tx, session.id, id, lock=True)

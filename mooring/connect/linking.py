@@ -9,18 +9,19 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mooring import errors
-from mooring.accounts import credentials, probes, testing, tokens
+from mooring.accounts import credentials, diagnosing, probes, testing, tokens
 from mooring.accounts import service as accounts
 from mooring.accounts.context import Context
 from mooring.accounts.credentials import Secrets, Times
 from mooring.accounts.models import Account
 from mooring.accounts.refresh import client_credentials_params
-from mooring.accounts.service import NewCredential, OwnerInfo
+from mooring.accounts.service import Linked, NewCredential, OwnerInfo
 from mooring.auth_configs import service as auth_configs
 from mooring.auth_configs.models import AuthConfig
 from mooring.auth_configs.service import OpenConfig, field_fault
 from mooring.connect.models import ConnectSession
 from mooring.connectors.definition import AuthMethod, Field
+from mooring.diagnosis.evidence import Phase, diagnosis
 from mooring.identity.service import ProjectId
 from mooring.kit import clock, idempotency
 from mooring.kit.http import HttpFailure
@@ -98,7 +99,7 @@ def _fault(spec: Field, value: str) -> str | None:
 
 async def link_with_form(
     context: Context, session: ConnectSession, config: AuthConfig, values: Mapping[str, Any], *, account_id: str | None
-) -> Account:
+) -> Linked:
     """Link by a method that needs no browser: static credentials, or client credentials.
 
     Raises Unprocessable for a faulty form, CredentialRejected when the provider refuses; then nothing was written.
@@ -115,7 +116,7 @@ async def link_with_form(
     if oauth2 is not None:
         scope = {**opened.setup, **form.public, **secrets.scope()}
         answer = await ask_token(context, opened, scope, client_credentials_params(oauth2, opened), form)
-        secrets = credentials.with_token(secrets, oauth2, answer)
+        secrets = with_token(opened, secrets, answer)
     new = await tested(context, opened, form, secrets, answer)
     async with context.db.begin() as tx:
         return await save(tx, context, session, new, account_id=account_id)
@@ -125,12 +126,29 @@ async def ask_token(
     context: Context, opened: OpenConfig, scope: Mapping[str, Any], params: Mapping[str, str], form: Form
 ) -> TokenAnswer:
     """A token request while linking; every failure becomes a CredentialRejected with its cause."""
+    phase: Phase = "client_credentials" if is_machine(opened) else "token_exchange"
     try:
         return await tokens.request_token(context.http, opened, scope, params)
     except (TokenRefused, TokenNonsense) as e:
-        raise testing.explain_token_error(e, opened.connector, form.typed) from None
+        found = diagnosing.of_token_error(e, opened.connector, phase, method=opened.method, typed=form.typed)
     except HttpFailure as e:
-        raise testing.explain_failure(e, opened.connector, form.typed) from None
+        found = diagnosing.of_failure(e, phase, tokens.unanswered(opened, scope, e), form.typed)
+    raise diagnosing.refusal(opened.connector, found)
+
+
+def with_token(opened: OpenConfig, secrets: Secrets, answer: TokenAnswer) -> Secrets:
+    """The credential with its first token. Raises CredentialRejected when the answer holds a value that is not trusted."""
+    assert opened.method.oauth2 is not None
+    try:
+        return credentials.with_token(secrets, opened.method.oauth2, answer)
+    except errors.Unprocessable as e:
+        found = diagnosis("unexpected_token_value", detail=e.message)
+        raise diagnosing.refusal(opened.connector, found) from None
+
+
+def is_machine(opened: OpenConfig) -> bool:
+    """Whether the account's tokens come without a consent page."""
+    return opened.method.oauth2 is not None and opened.method.oauth2.grant == "client_credentials"
 
 
 async def tested(
@@ -172,7 +190,7 @@ async def tested(
 
 async def save(
     tx: AsyncSession, context: Context, session: ConnectSession, new: NewCredential, *, account_id: str | None
-) -> Account:
+) -> Linked:
     """Save a tested credential for the session's owner (upsert rule of contract §2.1)."""
     owner = OwnerInfo(
         id=session.origin_owner_id,
@@ -185,8 +203,8 @@ async def save(
     # The config may have been disabled or deleted while the provider was asked.
     current = await auth_configs.get(tx, ProjectId(session.project_id), new.config.id)
     if not current.active:
-        raise errors.Unprocessable("this auth config was disabled meanwhile")
-    account = await accounts.link(
+        raise errors.Unprocessable("this auth config was disabled meanwhile", extra={"cause": "disabled"})
+    linked = await accounts.link(
         tx,
         context.vault,
         ProjectId(session.project_id),
@@ -195,8 +213,16 @@ async def save(
         account_id=account_id,
         multiple=session.multiple,
     )
-    await idempotency.record_current(tx, 200, {"id": account.id, "provider": account.connector_key})
-    return account
+    await idempotency.record_current(tx, 200, shown(linked))
+    return linked
+
+
+def shown(linked: Linked) -> dict[str, Any]:
+    """What a Hub is told of an account that it linked; `warning` stands in it only when there is one."""
+    out: dict[str, Any] = {"id": linked.account.id, "provider": linked.account.connector_key}
+    if linked.warning is not None:
+        out["warning"] = linked.warning.show()
+    return out
 
 
 async def existing_form(

@@ -48,7 +48,7 @@ class ConnectionAttempt(Base):
     session_id: Mapped[int] = mapped_column(ForeignKey("connect_sessions.id", ondelete="CASCADE"))
     status: Mapped[str] = mapped_column(String(20))
     account_id: Mapped[str | None] = mapped_column(String(40))
-    error_code: Mapped[str | None] = mapped_column(String(100))
+    error_code: Mapped[str | None] = mapped_column(String(100))  # of an authenticated attempt: its warning
     error_description: Mapped[str | None] = mapped_column(String(1000))
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]

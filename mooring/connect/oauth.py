@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,27 +15,34 @@ import structlog
 from sqlalchemy import delete, update
 
 from mooring import errors
-from mooring.accounts import credentials, tokens
+from mooring.accounts import diagnosing, tokens
 from mooring.accounts import service as accounts
 from mooring.accounts.context import Context
 from mooring.accounts.credentials import Secrets
 from mooring.auth_configs import service as auth_configs
 from mooring.auth_configs.models import AuthConfig
 from mooring.auth_configs.service import OpenConfig
-from mooring.connect import linking, service
+from mooring.connect import linking, reporting, service
 from mooring.connect.linking import Form
 from mooring.connect.models import ConnectionAttempt, ConnectSession, OAuthTransaction
 from mooring.connectors.apply import render_map
 from mooring.connectors.definition import OAuth2
+from mooring.connectors.meanings import declared_cause
+from mooring.diagnosis import report
+from mooring.diagnosis.evidence import Evidence
+from mooring.diagnosis.rules import diagnose
+from mooring.diagnosis.table import CAUSES
 from mooring.identity import audit, sealing
 from mooring.identity.service import ProjectId
 from mooring.kit import clock, ids
+from mooring.kit.http import HttpFailure
 from mooring.protocol import oauth2 as messages
 from mooring.protocol.redact import clean_line
 
 log = structlog.get_logger(__name__)
 
 TRANSACTION_SECONDS = 600  # rule O2
+CHECK_SECONDS = 1.0
 MIN_BROWSER = 40  # characters of a cookie of ours
 MAX_URL = 2000  # characters; as long as its column
 _SEALED = "oauth_transaction"
@@ -67,26 +75,34 @@ async def start(
 ) -> Started:
     """Begin a flow: check session, config, attempt and return URL, commit the transaction, give the provider's URL.
 
-    Raises SessionExpired, NotFound, BadRequest for a return URL that is not allowed, Unprocessable for a faulty form. A
-    fault that the end user can mend is also noted on the attempt, because the Hub learns of it only there.
+    Raises SessionExpired, NotFound, BadRequest for a return URL that is not allowed, Unprocessable for a faulty form.
+    What goes wrong once the attempt is known is also noted on it, because the Hub learns of it only there.
     """
     async with context.db.begin() as tx:
         session = await service.by_token(tx, session_token)
         service.require_browser(session, None)  # a link that a browser has opened goes on by launches alone
-        return_url = await checked_return(context, session, return_url)
-        config = await service.config_of(tx, session, context.registry, integration_id)
         if attempt_id is None:  # Hubs before 1.6 send none
             attempt = await service.start_attempt(tx, session)
         else:
             attempt = await service.get_attempt(tx, session.id, attempt_id)
         if service.attempt_status(attempt) != "pending":
             raise errors.Conflict("this connection attempt is already over", hint="Start a new one.")
-        opened = await auth_configs.open_config(tx, context.vault, context.registry, config)
     try:
+        async with context.db.read() as tx:
+            config = await service.config_of(tx, session, context.registry, integration_id)
+            opened = await auth_configs.open_config(tx, context.vault, context.registry, config)
+        return_url = await checked_return(context, session, return_url)
         require_consent_page(opened)
-        form = linking.read_form(opened.method, values, Form(await _stored_public(context, session, config), {}, {}))
-    except errors.Unprocessable as e:
-        await fail_attempt(context, session.id, attempt.id, "invalid_form", e.message)
+        form = linking.read_form(opened.method, values, await _stored(context, session, config))
+        await check_way_back(context, opened, form)
+    except errors.CredentialRejected as e:
+        code, text = reporting.attempt_words(opened.connector.title, e, None)
+        await fail_attempt(context, session.id, attempt.id, code, text)
+        raise
+    except errors.MooringError as e:
+        code = "invalid_form" if isinstance(e, errors.Unprocessable) else e.error_code
+        description = f"{e.message}. {e.error_hint}" if e.error_hint else e.message
+        await fail_attempt(context, session.id, attempt.id, code, description)
         raise
     return await begin(context, session, attempt, opened, form, return_url, browser, account_id=session.account_id)
 
@@ -109,18 +125,37 @@ async def checked_return(context: Context, session: ConnectSession, url: str | N
     return url
 
 
+async def check_way_back(context: Context, opened: OpenConfig, form: Form) -> None:
+    """Refuse before anybody consents what can't succeed: a token endpoint that the egress guard blocks.
+
+    Costs a look into the guard's cache. A failure of DNS may pass, so it stops nothing here.
+    """
+    assert opened.method.oauth2 is not None
+    url = tokens.render_url(opened.method.oauth2.token_url, {**opened.setup, **form.public, **form.secret})
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            await context.http.resolve(url)
+    except TimeoutError:
+        return
+    except HttpFailure as e:
+        if e.kind == "blocked":
+            found = diagnosing.of_failure(e, "token_exchange", None, form.typed)
+            raise diagnosing.refusal(opened.connector, found) from None
+
+
 def require_consent_page(opened: OpenConfig) -> None:
     """Refuse a method that needs no browser. Raises Unprocessable."""
     if opened.method.oauth2 is None or opened.method.oauth2.grant != "authorization_code":
         raise errors.Unprocessable("this auth method has no consent page", hint="Post the form to /hub/accounts.")
 
 
-async def _stored_public(context: Context, session: ConnectSession, config: AuthConfig) -> Mapping[str, str]:
+async def _stored(context: Context, session: ConnectSession, config: AuthConfig) -> Form | None:
+    """What the account to be relinked holds of this form, secrets included: the Hub leaves out what nobody touched."""
     if session.account_id is None:
-        return {}
+        return None
     async with context.db.read() as tx:
         account, current = await accounts.get(tx, ProjectId(session.project_id), session.account_id)
-    return account.setup if current.id == config.id else {}
+        return await linking.stored_form(tx, context, account, current, config)
 
 
 async def begin(
@@ -179,27 +214,36 @@ async def begin(
     return Started(url, browser)
 
 
-async def finish(context: Context, *, connector_key: str, params: Mapping[str, str], browser: str | None) -> Landed:
+async def finish(
+    context: Context,
+    *,
+    connector_key: str,
+    params: Mapping[str, str],
+    browser: str | None,
+    request_id: str | None = None,
+) -> Landed:
     """Take a callback. The transaction is consumed by the first one that names its state, whatever follows.
 
-    Raises BadRequest for a callback that belongs to no live transaction of this browser; nothing is sent anywhere then.
+    A failure ends the attempt with its cause, and is logged for the operator under `request_id`. Raises BadRequest for
+    a callback that belongs to no live transaction of this browser; nothing is sent anywhere then.
     """
     transaction = await _consume(context, connector_key, params.get("state"))
     fault = _forgery(transaction, connector_key, browser)
     if fault is not None:
+        cause = CAUSES[fault]
         log.warning("oauth callback refused", reason=fault, connector=transaction.connector_key)
-        await fail_attempt(context, transaction.session_id, transaction.attempt_id, "callback_refused", fault)
+        text = f"{cause.for_user} {cause.what_to_do}"
+        await fail_attempt(context, transaction.session_id, transaction.attempt_id, fault, text)
         raise errors.BadRequest(
-            f"this sign-in can't be finished here: {fault}",
+            f"this sign-in can't be finished here: {cause.for_user}",
             code="OAuthCallbackError",
-            hint="Start again from the page where you clicked Connect, in the same browser.",
+            hint=cause.what_to_do,
+            extra={"cause": fault},
         )
     try:
         account_id = await _complete(context, transaction, params)
     except errors.MooringError as e:
-        code = str(e.extra.get("cause") or e.extra.get("oauth_error") or e.error_code)
-        description = f"{e.message} {e.error_hint}" if e.error_hint else e.message
-        await fail_attempt(context, transaction.session_id, transaction.attempt_id, code, description)
+        code, description = await _report(context, transaction, e, request_id)
         return Landed(_landing(transaction, "error", error=code, error_description=description))
     except Exception:
         await fail_attempt(
@@ -207,10 +251,33 @@ async def finish(context: Context, *, connector_key: str, params: Mapping[str, s
             transaction.session_id,
             transaction.attempt_id,
             "internal_error",
-            "Something went wrong in the hub.",
+            f"{CAUSES['internal_error'].for_user} {CAUSES['internal_error'].what_to_do}",
         )
         raise
     return Landed(_landing(transaction, "authenticated", account_id=account_id, provider=transaction.connector_key))
+
+
+async def _report(
+    context: Context, transaction: OAuthTransaction, error: errors.MooringError, request_id: str | None
+) -> tuple[str, str]:
+    """Note a failure on the attempt and in the log. Returns its code and description."""
+    connector = context.registry.get(transaction.connector_key)
+    title = connector.title if connector is not None else transaction.connector_key
+    code, description = reporting.attempt_words(title, error, request_id)
+    await fail_attempt(context, transaction.session_id, transaction.attempt_id, code, description)
+    async with context.db.read() as tx:
+        session = await tx.get_one(ConnectSession, transaction.session_id)
+    path = f"/connect/oauth2/{transaction.connector_key}/callback"
+    reporting.log_failure(
+        context,
+        session,
+        error,
+        request_id=request_id,
+        provider=transaction.connector_key,
+        method="GET",
+        path=path,
+    )
+    return code, description
 
 
 async def _consume(context: Context, connector_key: str, state: str | None) -> OAuthTransaction:
@@ -233,16 +300,18 @@ async def _consume(context: Context, connector_key: str, state: str | None) -> O
             raise errors.BadRequest(
                 "this sign-in is unknown, already finished, or took longer than ten minutes",
                 code="OAuthCallbackError",
-                hint="Start again from the page where you clicked Connect.",
+                hint=CAUSES["state_expired"].what_to_do,
+                extra={"cause": "state_expired"},
             )
         return await tx.get_one(OAuthTransaction, state_hash)
 
 
 def _forgery(transaction: OAuthTransaction, connector_key: str, browser: str | None) -> str | None:
+    """The cause for which a callback can't be this transaction's, or None."""
     if transaction.connector_key != connector_key:
-        return "the callback address belongs to another connector"  # mix-up between connectors (rule O4)
+        return "callback_mixed_up"  # between connectors (rule O4)
     if browser is None or not hmac.compare_digest(ids.digest(browser), transaction.browser_hash):
-        return "it was started in another browser"  # session fixation (rule O6)
+        return "other_browser"  # session fixation (rule O6)
     return None
 
 
@@ -251,11 +320,10 @@ async def _complete(context: Context, transaction: OAuthTransaction, params: Map
         session = await tx.get_one(ConnectSession, transaction.session_id)
         audit.act_as(service.actor_of(session))
         attempt = await service.get_attempt(tx, session.id, transaction.attempt_id)
-        if service.attempt_status(attempt) != "pending":
-            raise errors.Conflict("the connection attempt was cancelled or has expired")
+        _require_pending(attempt)
         row = await auth_configs.get(tx, ProjectId(transaction.project_id), transaction.auth_config_id)
         if not row.active:
-            raise errors.Unprocessable("this auth config was disabled meanwhile", extra={"oauth_error": "disabled"})
+            raise reporting.refused("disabled", _title(context, transaction))
         if transaction.account_id is not None:  # it may have been deleted meanwhile: then no code is sent
             await accounts.get(tx, ProjectId(transaction.project_id), transaction.account_id)
         opened = await auth_configs.open_config(tx, context.vault, context.registry, row)
@@ -264,56 +332,76 @@ async def _complete(context: Context, transaction: OAuthTransaction, params: Map
         payload: dict[str, Any] = orjson.loads(key.open(transaction.sealed, name=name))
     oauth2 = opened.method.oauth2
     assert oauth2 is not None
-    _check_issuer(transaction, oauth2, params.get("iss"))
+    title = opened.connector.title
+    _check_issuer(transaction, oauth2, params.get("iss"), title)
     if "error" in params:
-        code = clean_line(params["error"], 80)
-        text = clean_line(params.get("error_description", ""), 300)
-        reason = "access was denied at the provider" if code == "access_denied" else f"the provider answered {code!r}"
-        raise errors.Unprocessable(f"{reason}: {text}" if text else reason, extra={"oauth_error": code})
+        raise _denied(opened, params)
     code = params.get("code", "")
     if not code:
-        raise errors.Unprocessable("the provider sent neither a code nor an error", extra={"oauth_error": "no_code"})
+        raise reporting.refused("no_code", title)
     form = Form(payload["public"], payload["secret"], {})
     kept = {n: params[q] for n, q in oauth2.callback_keep.items() if params.get(q)}
-    _check_kept(oauth2, kept)
+    _check_kept(oauth2, kept, title)
     scope = {**opened.setup, **form.public, **form.secret, **kept}
     grant = {"grant_type": "authorization_code", "code": code, "redirect_uri": transaction.redirect_uri}
     if oauth2.pkce:
         grant["code_verifier"] = payload["verifier"]
     answer = await linking.ask_token(context, opened, scope, grant, form)
-    secrets = credentials.with_token(Secrets(fields=form.secret, kept=kept), oauth2, answer)
+    secrets = linking.with_token(opened, Secrets(fields=form.secret, kept=kept), answer)
     new = await linking.tested(context, opened, form, secrets, answer)
     async with context.db.begin() as tx:
         live = await service.get_attempt(tx, session.id, transaction.attempt_id, lock=True)
-        if service.attempt_status(live) != "pending":  # cancelled while the provider was asked: connect nothing
-            raise errors.Conflict("the connection attempt was cancelled or has expired")
-        account = await linking.save(tx, context, session, new, account_id=transaction.account_id)
-        await service.finish_attempt(tx, live, "authenticated", account_id=account.id)
-        return account.id
+        _require_pending(live)  # cancelled while the provider was asked: connect nothing
+        linked = await linking.save(tx, context, session, new, account_id=transaction.account_id)
+        warning = linked.warning
+        await service.finish_attempt(
+            tx,
+            live,
+            "authenticated",
+            account_id=linked.account.id,
+            code=warning.code if warning else None,
+            description=warning.description if warning else None,
+        )
+        return linked.account.id
 
 
-def _check_issuer(transaction: OAuthTransaction, oauth2: OAuth2, iss: str | None) -> None:
+def _require_pending(attempt: ConnectionAttempt) -> None:
+    status = service.attempt_status(attempt)
+    if status != "pending":
+        cause = {"cancelled": "popup_closed", "expired": "attempt_expired"}.get(status, "state_expired")
+        raise errors.Conflict("the connection attempt was cancelled or has expired", extra={"cause": cause})
+
+
+def _title(context: Context, transaction: OAuthTransaction) -> str:
+    connector = context.registry.get(transaction.connector_key)
+    return connector.title if connector is not None else transaction.connector_key
+
+
+def _denied(opened: OpenConfig, params: Mapping[str, str]) -> errors.MooringError:
+    """What the provider's error callback means (rule O9: its words are text, cut, and end the transaction)."""
+    error, text = clean_line(params["error"], 80), clean_line(params.get("error_description", ""), 300)
+    words = f"{error}: {text}" if text else error
+    declared = declared_cause(opened.connector, 0, {}, words.encode())
+    found = diagnose(Evidence("callback", error=error, description=text or None, declared=declared))
+    return report.refusal(opened.connector.title, replace(found, detail=words))
+
+
+def _check_issuer(transaction: OAuthTransaction, oauth2: OAuth2, iss: str | None, title: str) -> None:
     """RFC 9207 §2.4: compare byte for byte where we know the issuer; demand it where the provider promises it."""
     if transaction.issuer is None:
         return
     if iss is None:
         if oauth2.iss_required:
-            raise errors.Unprocessable(
-                "the provider's answer lacks its issuer", extra={"oauth_error": "issuer_missing"}
-            )
+            raise reporting.refused("issuer_missing", title)
     elif iss != transaction.issuer:
-        raise errors.Unprocessable(
-            "the answer comes from another issuer than the one that was asked", extra={"oauth_error": "issuer_mismatch"}
-        )
+        raise reporting.refused("issuer_mismatch", title)
 
 
-def _check_kept(oauth2: OAuth2, kept: Mapping[str, str]) -> None:
+def _check_kept(oauth2: OAuth2, kept: Mapping[str, str], title: str) -> None:
     for name, value in kept.items():
         pattern = oauth2.keep_patterns.get(name)
         if pattern is not None and not re.fullmatch(pattern, value):
-            raise errors.Unprocessable(
-                f"the callback holds an unexpected {name}", extra={"oauth_error": "bad_callback"}
-            )
+            raise reporting.refused("bad_callback", title, detail=f"the callback holds an unexpected {name}")
 
 
 async def fail_attempt(context: Context, session_id: int, attempt_id: str, code: str, description: str) -> None:

@@ -92,6 +92,7 @@ async def oauth_callback(request: Request, connector_key: str) -> Response:
         connector_key=connector_key,
         params=dict(request.query_params),
         browser=request.cookies.get(_cookie_name(context)),
+        request_id=request.scope.get("mooring.request_id"),
     )
     return RedirectResponse(landed.url, status_code=302)
 
@@ -113,13 +114,17 @@ async def landing(request: Request) -> Response:
         message = {"type": "CloseOAuth2", "error": error, "errorDescription": description}
         detail = html.escape(description or error)
         text = f"<h1>Not connected</h1><p>{detail}</p><p>You can close this window and try again.</p>"
+    context: Context = request.app.state.context
+    # The page that opened the popup is told if it is ours or of a registered origin; the browser compares.
     # `<` is escaped so that no text can end the script element.
-    payload = json.dumps(message).replace("<", "\\u003c")
+    payload, origins = (
+        json.dumps(value).replace("<", "\\u003c") for value in (message, context.settings.allowed_origins)
+    )
     script = (
-        f"const m={payload};"
+        f"const m={payload},to=[location.origin,...{origins}];"
         "try{new BroadcastChannel('oauth_channel').postMessage(m)}catch(e){}"
         "try{localStorage.setItem('oauth_result',JSON.stringify(m))}catch(e){}"
-        "try{if(window.opener)window.opener.postMessage(m,location.origin)}catch(e){}"
+        "for(const o of to)try{if(window.opener)window.opener.postMessage(m,o)}catch(e){}"
         "setTimeout(()=>window.close(),600)"
     )
     return page("Connected" if ok else "Not connected", text, script=script)

@@ -151,15 +151,18 @@ async def _require_configured(tx: AsyncSession, registry: Registry, project: Pro
         )
 
 
-async def by_token(tx: AsyncSession, token: str | None) -> ConnectSession:
-    """The live session of a token. Raises SessionExpired, the same for unknown and expired tokens."""
+async def by_token(tx: AsyncSession, token: str | None, *, grace: float = 0) -> ConnectSession:
+    """The session of a token that is live, or ended less than `grace` seconds ago.
+
+    Raises SessionExpired, the same for unknown and expired tokens.
+    """
     if token and len(token) <= 200:
         row = await tx.scalar(
             select(ConnectSession)
             .join(Project, Project.id == ConnectSession.project_id)
             .where(ConnectSession.token_hash == ids.digest(token), Project.deleted_at.is_(None))
         )
-        if row is not None and row.expires_at > clock.now():
+        if row is not None and row.expires_at + timedelta(seconds=grace) > clock.now():
             return row
     raise errors.SessionExpired("the connect session is unknown or has expired")
 
@@ -240,8 +243,8 @@ async def _announce(tx: AsyncSession, attempt: ConnectionAttempt, session: Conne
         integration_id=session.integration_id,
         origin_owner_id=session.origin_owner_id,
         origin_owner_name=session.origin_owner_name,
-        error_code=attempt.error_code,
-        error_message=attempt.error_description,
+        error_code=None if attempt.status == "authenticated" else attempt.error_code,
+        error_message=None if attempt.status == "authenticated" else attempt.error_description,
     )
     await webhooks.emit(
         tx,
@@ -313,7 +316,10 @@ async def config_of(
     for row in await offered_configs(tx, session, registry, every_method=await _all_methods(tx, session)):
         if row.id == integration_id:
             return row
-    raise errors.NotFound("this session offers no such auth config")
+    raise errors.NotFound(
+        "this connection is not offered here, or not any more",
+        hint="Ask whoever sent you here. For the operator: the session does not cover this auth config, or it is disabled.",
+    )
 
 
 async def _all_methods(tx: AsyncSession, session: ConnectSession) -> bool:

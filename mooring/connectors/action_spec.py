@@ -5,6 +5,7 @@ Validated now, run by the actions slice. Only an auth method's test request is e
 
 from __future__ import annotations
 
+import difflib
 import re
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -21,6 +22,7 @@ from mooring.connectors.spec_types import (
     short,
     words,
 )
+from mooring.diagnosis.table import CAUSES
 
 VERBS = ("get", "post", "put", "patch", "delete")
 _STATUS = re.compile(r"[1-5](\d\d|xx)")
@@ -53,6 +55,14 @@ def _input(value: Any) -> Any:
             "an input is string, integer, number, boolean, datetime, object or file, with [] for a list "
             "and ! when required; or a JSON Schema"
         )
+    return value
+
+
+def _cause(value: str) -> str:
+    if value not in CAUSES:
+        near = difflib.get_close_matches(value, CAUSES, 1)
+        hint = f"did you mean `{near[0]}`?" if near else "docs/causes.md lists them"
+        raise ValueError(f"`{value}` is no cause; {hint}")
     return value
 
 
@@ -139,13 +149,17 @@ class ErrorRule(Spec):
 
     status: Status | None = None
     when: Text | None = None
-    as_: Outcome = Field(alias="as")
+    text: str | None = Field(default=None, min_length=3)  # stands in the answer, in any case
+    as_: Outcome | None = Field(default=None, alias="as")
+    cause: Annotated[str, AfterValidator(_cause)] | None = None
     message: Text | None = None
 
     @model_validator(mode="after")
     def _has_condition(self) -> ErrorRule:
-        if self.status is None and self.when is None:
-            raise ValueError("an error rule needs a status, or `when`")
+        if self.status is None and self.when is None and self.text is None:
+            raise ValueError("an error rule needs a status, `text`, or `when`")
+        if self.as_ is None and self.cause is None:
+            raise ValueError("an error rule says what an answer is with `as`, `cause`, or both")
         return self
 
 

@@ -1,52 +1,16 @@
-"""Connectors over the API: legacy metadata (contract §2.4) and logos."""
+"""The logos of connectors, for everybody."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from mooring import errors
-from mooring.connectors.definition import Connector
 from mooring.connectors.monogram import monogram_svg
-from mooring.identity.api import caller_with
-from mooring.identity.service import Caller
 
 router = APIRouter(tags=["Connectors"])
-
-Reader = Annotated[Caller, Depends(caller_with("platform:read"))]
-
-
-def _meta(request: Request, connector: Connector) -> dict[str, Any]:
-    logo = f"{request.app.state.context.public_url}/logos/{connector.key}.svg"
-    return {
-        "provider": connector.key,
-        "provider_name": connector.title,
-        "category": connector.categories[0],
-        "active": True,
-        "models": {},
-        "resources": {"images": {"logo_url": logo, "original_logo_horizontal_url": logo}},
-        "authentication": [{"key": m.key, "label": m.label, "type": m.kind} for m in connector.auth.values()],
-    }
-
-
-@router.get("/connectors/meta")
-async def list_connectors_meta(request: Request, caller: Reader, include: str | None = None) -> list[dict[str, Any]]:
-    """All connectors of the catalogue."""
-    return [_meta(request, connector) for connector in request.app.state.context.registry.values()]
-
-
-@router.get("/connectors/meta/{provider}")
-async def get_connector_meta(
-    request: Request, caller: Reader, provider: str, include: str | None = None
-) -> dict[str, Any]:
-    """One connector of the catalogue."""
-    connector = request.app.state.context.registry.get(provider)
-    if connector is None:
-        raise errors.NotFound(f"there is no connector {provider[:80]!r}")
-    return _meta(request, connector)
 
 
 @router.get("/logos/{name}.svg", include_in_schema=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from mooring import errors
@@ -15,10 +16,10 @@ from mooring.protocol.urls import validate_base_url
 
 @dataclass(frozen=True, slots=True)
 class Injection:
-    """What a call through an account carries besides the caller's own request."""
+    """What a call through an account carries besides the caller's own request. Header names are lower-case."""
 
     base_url: str
-    headers: list[tuple[str, str]] = field(repr=False)
+    headers: list[tuple[bytes, bytes]] = field(repr=False)
     query: list[tuple[str, str]] = field(repr=False)
 
 
@@ -26,16 +27,21 @@ def inject(method: AuthMethod, scope: Mapping[str, Any]) -> Injection:
     """Render the credential into headers and query. Raises Unprocessable naming what is missing, never a value."""
     try:
         base_url = validate_base_url(method.base_url.render(scope))
-        headers = [(name, _header(name, t.render(scope))) for name, t in method.headers.items()]
-        query = [(name, t.render(scope)) for name, t in method.query.items()]
+        headers = [(_raw_name(name), _header(name, t.render(scope))) for name, t in method.headers.items()]
+        query = [(name, t.render(scope)) for name, t in method.query.items()] if method.query else []
         if method.basic is not None:
             user, password = (t.render(scope) for t in method.basic)
             if ":" in user:  # RFC 7617 §2: the user-id can't hold a colon
                 raise errors.Unprocessable("the user name of HTTP Basic must not hold a colon")
-            headers.append(("Authorization", basic(user, password)))
+            headers.append((b"authorization", basic(user, password).encode()))
     except Unresolved as e:
         raise errors.Unprocessable(f"the account lacks a value that its connector needs: {e}") from None
     return Injection(base_url, headers, query)
+
+
+@lru_cache(maxsize=1024)
+def _raw_name(name: str) -> bytes:
+    return name.lower().encode()
 
 
 def basic(user: str, password: str) -> str:
@@ -43,10 +49,10 @@ def basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-def _header(name: str, value: str) -> str:
-    if any(c in value for c in "\r\n\0"):
+def _header(name: str, value: str) -> bytes:
+    if "\n" in value or "\r" in value or "\0" in value:
         raise errors.Unprocessable(f"the value for the header {name} holds a line break")
-    return value
+    return value.encode()
 
 
 def render_map(templates: Mapping[str, Template], scope: Mapping[str, Any]) -> dict[str, str]:

@@ -6,11 +6,11 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from mooring.connectors.action_spec import CallSpec, TestSpec
+from mooring.connectors.action_spec import CallSpec, ErrorRule, TestSpec
 from mooring.connectors.compile_fields import build_fields, implied_fields
 from mooring.connectors.compile_oauth2 import build_oauth2
 from mooring.connectors.compile_scope import Checker, Scope
-from mooring.connectors.definition import AuthMethod, Connector, RequestTemplate, TestRequest
+from mooring.connectors.definition import AuthMethod, Connector, Meaning, RequestTemplate, TestRequest
 from mooring.connectors.spec import AuthSpec, ConnectorSpec
 from mooring.connectors.yaml_source import Fault, Location
 from mooring.protocol.expressions import ExpressionError
@@ -50,9 +50,12 @@ def compile_connector(
         stage=spec.stage,
         description=spec.description,
         headers=headers,
+        first_byte_seconds=spec.timeouts.first_byte,
+        idle_seconds=spec.timeouts.idle,
         limits=spec.limits.model_dump(exclude_none=True) if spec.limits else {},
         page=spec.page.model_dump(by_alias=True, exclude_none=True) if spec.page else {},
         actions=dict(spec.actions),
+        meanings=tuple(_meaning(rule) for rule in spec.errors),
         allow_redirects=spec.allow_redirects,
         echo_allowed=spec.echo_allowed,
         probe=spec.probe,
@@ -60,6 +63,16 @@ def compile_connector(
         source=source,
         logo=logo,
         guide=guide,
+    )
+
+
+def _meaning(rule: ErrorRule) -> Meaning:
+    return Meaning(
+        status=rule.status,
+        when=compile_template(rule.when) if rule.when is not None else None,
+        text=rule.text.lower() if rule.text is not None else None,
+        cause=rule.cause,
+        outcome=rule.as_,
     )
 
 

@@ -131,6 +131,17 @@ class AuthMethod:
 
 
 @dataclass(frozen=True, slots=True)
+class Meaning:
+    """What an answer of the provider means: the conditions that are given must all hold."""
+
+    status: str | None = None  # 404, or a class such as 4xx
+    when: Template | None = None
+    text: str | None = None  # lower case
+    cause: str | None = None  # of the diagnosis table
+    outcome: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Connector:
     """A third-party system of the catalogue."""
 
@@ -145,8 +156,11 @@ class Connector:
     description: str | None = None
     headers: Mapping[str, Template] = field(default_factory=dict)  # sent with every call unless the caller sets them
     limits: Mapping[str, Any] = field(default_factory=dict)
+    first_byte_seconds: float = 60.0  # of a proxied call, until its answer begins
+    idle_seconds: float = 30.0  # between two parts of that answer
     page: Mapping[str, Any] = field(default_factory=dict)
     actions: Mapping[str, Any] = field(default_factory=dict)  # validated spec models; run by the actions slice
+    meanings: tuple[Meaning, ...] = ()  # the file's `errors`
     allow_redirects: bool = False
     probe: bool = True  # health probes may send the test request now and then
     echo_allowed: bool = False  # P8: the provider may echo the injected secret to the caller

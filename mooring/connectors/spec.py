@@ -14,6 +14,7 @@ from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, model
 from mooring.connectors.action_spec import ActionSpec, Errors, LimitsSpec, PageSpec, Test
 from mooring.connectors.definition import ClientAuth, FieldType, Grant, Kind, Stage
 from mooring.connectors.spec_types import (
+    FieldPattern,
     Pattern,
     PlainText,
     Seconds,
@@ -119,7 +120,7 @@ class FieldSpec(Spec):
     placeholder: PlainText | None = None
     help: str | None = None
     options: list[Option] = Field(default_factory=list)
-    pattern: Pattern | None = None
+    pattern: FieldPattern | None = None
     pattern_error: str | None = None
     lifetime: Seconds | None = None
     default: PlainText | None = None
@@ -279,6 +280,13 @@ class AuthSpec(Spec):
         return "header" if kind == "headers" else kind  # type: ignore[return-value]
 
 
+class TimeoutsSpec(Spec):
+    """How long a call through the proxy may take: until the answer's first byte, and between two of its parts."""
+
+    first_byte: Annotated[Seconds, Field(ge=1, le=600)] = 60
+    idle: Annotated[Seconds, Field(ge=1, le=600)] = 30
+
+
 class ConnectorSpec(Spec):
     """A connector file."""
 
@@ -301,6 +309,7 @@ class ConnectorSpec(Spec):
     base_url: Text | None = None
     headers: dict[str, Text] = Field(default_factory=dict)
     limits: LimitsSpec | None = None
+    timeouts: TimeoutsSpec = TimeoutsSpec()
     page: PageSpec | None = None
     auth: dict[Name, AuthSpec] = Field(min_length=1)
     actions: dict[Name, ActionSpec] = Field(default_factory=dict)

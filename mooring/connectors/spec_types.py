@@ -79,6 +79,16 @@ def regular_expression(value: str) -> str:
     return value
 
 
+def browser_expression(value: str) -> str:
+    """Check that a pattern means the same in a browser, where the Hub checks what is typed; it would break the form."""
+    bare = re.sub(r"\\[^AZ]", "e", value)  # escapes mean the same, but for \A and \Z
+    bare = re.sub(r"\[\]?[^\]]*\]", "c", bare)
+    found = re.search(r"\\[AZ]|\(\?(?![:=!]|<[=!])|[*+?}]\+", bare)
+    if found is not None:
+        raise ValueError(f"browsers do not know `{found[0]}`, and the Hub checks the pattern there too")
+    return value
+
+
 def exactly_one(kind: str, given: AbstractSet[str], choices: tuple[str, ...]) -> str:
     """Return the one key of `choices` that is given. Raises ValueError naming what was found."""
     found = [key for key in choices if key in given]
@@ -92,5 +102,6 @@ def exactly_one(kind: str, given: AbstractSet[str], choices: tuple[str, ...]) ->
 PlainText = Annotated[str, BeforeValidator(plain_text, json_schema_input_type=str | int | bool)]
 Text = Annotated[PlainText, AfterValidator(check_template)]  # may hold ${…}
 Pattern = Annotated[str, AfterValidator(regular_expression)]
+FieldPattern = Annotated[Pattern, AfterValidator(browser_expression)]
 Strings = Annotated[list[str], BeforeValidator(as_list, json_schema_input_type=str | list[str])]
 Seconds = Annotated[int, BeforeValidator(seconds, json_schema_input_type=int | str)]

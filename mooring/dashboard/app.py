@@ -22,7 +22,8 @@ from mooring.dashboard.routing import ROUTES, Route
 from mooring.dashboard.view import View
 from mooring.identity import audit, projects, sessions
 from mooring.identity.roles import Rights
-from mooring.kit.web import Receive, Scope, Send, unexpected, unstorable
+from mooring.kit.server import Receive, Scope, Send
+from mooring.kit.web import fault, unstorable
 
 PAGES: Final = (
     "sign_in", "profile", "home", "connectors", "accounts", "link", "tester", "logs", "api_keys", "webhooks", "events",
@@ -71,7 +72,7 @@ class Dashboard:
             except errors.MooringError as e:
                 return show_refusal(view, e)
             except Exception as e:  # noqa: BLE001 - every fault of ours ends in a page that says so
-                return show_refusal(view, unstorable(e) or unexpected(request.scope.get("mooring.request_id"), e))
+                return show_refusal(view, unstorable(e) or fault(request.scope.get("mooring.request_id"), e))
 
         return endpoint
 

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import binascii
 import contextlib
-from datetime import datetime
+from datetime import UTC, datetime
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -49,8 +49,15 @@ class Authenticator:
     def __init__(self, db: Database) -> None:
         self._db = db
         self.cache: Cache[str, Caller] = Cache(10_000)
-        self._used: dict[str, datetime] = {}
+        self._used: dict[str, float] = {}  # key → UNIX time
         self._task: asyncio.Task[None] | None = None
+
+    def known(self, authorization: str) -> Caller | None:
+        """The caller, if this process has seen the header a moment ago."""
+        caller = self.cache.get(authorization)
+        if caller is not None:
+            self._used[caller.key_id] = clock.timestamp()
+        return caller
 
     async def __call__(self, authorization: str | None) -> Caller:
         """The caller, or Unauthorized."""
@@ -65,7 +72,7 @@ class Authenticator:
 
             # The header itself is the cache's key: no decoding and no hash on a warm call. It lives in memory only.
             caller = await self.cache.load(authorization or "", load)
-        self._used[caller.key_id] = clock.now()
+        self._used[caller.key_id] = clock.timestamp()
         return caller
 
     def start(self) -> None:
@@ -87,7 +94,7 @@ class Authenticator:
             return
         try:
             async with self._db.begin() as tx:
-                await service.mark_used(tx, used.items())
+                await service.mark_used(tx, [(key, datetime.fromtimestamp(at, UTC)) for key, at in used.items()])
         except (SQLAlchemyError, OSError) as e:
             self._used = {**used, **self._used}
             log.warning("last-used times not written; will try again", error=type(e).__name__)

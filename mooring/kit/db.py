@@ -12,9 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Engine, Integer, MetaData, String, event
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Engine, Integer, MetaData, String, event, func, select
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
@@ -83,6 +85,14 @@ def before_commit(tx: AsyncSession, work: Callable[[AsyncSession], Awaitable[Non
     waiting: list[Any] = tx.info.setdefault("before_commit", [])
     if work not in waiting:
         waiting.append(work)
+
+
+async def now_of(tx: AsyncSession) -> datetime:
+    """The time by which processes on several hosts agree: the database server's. SQLite has one host and its clock."""
+    if tx.get_bind().dialect.name == "sqlite":
+        return clock.now()
+    moment: datetime = (await tx.execute(select(func.clock_timestamp()))).scalar_one()
+    return moment.astimezone(UTC)
 
 
 def _sqlite_connect(connection: Any, _record: Any) -> None:
@@ -199,3 +209,10 @@ class Database:
         await self._reader.dispose()
         if self._writer is not self._reader:
             await self._writer.dispose()
+
+
+def is_away(error: Exception) -> bool:
+    """Whether the database could not be asked, as opposed to: it refuses the row."""
+    return isinstance(error, OSError | OperationalError | InterfaceError | PoolTimeoutError) or (
+        isinstance(error, DBAPIError) and error.connection_invalidated
+    )

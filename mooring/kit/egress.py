@@ -14,6 +14,7 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import idna
 
@@ -79,6 +80,9 @@ _DOT_SEGMENT = re.compile(r"(?:^|/)(?:\.|%2e){1,2}(?=/|$)", re.IGNORECASE)
 PATH_ESCAPES = str.maketrans({char: f"%{ord(char):02X}" for char in '"<>`{}'})
 QUERY_ESCAPES = str.maketrans({char: f"%{ord(char):02X}" for char in "\"<>'\\"})
 
+# What stands before the path of URLs that passed all rules.
+_origins: dict[str, tuple[str, str, int, str]] = {}
+
 
 class DnsFailure(Exception):
     """The name has no address, or DNS did not answer in time. The message names the host."""
@@ -95,22 +99,16 @@ class Target:
     origin: str
 
 
-@dataclass(frozen=True, slots=True)
-class SplitUrl:
+class SplitUrl(NamedTuple):
     """A URL whose parts passed the syntax rules; `host` is ASCII, lower-case and without brackets."""
 
     scheme: str
     host: str
     port: int
+    origin: str
+    """Scheme, host and port; the scheme's own port is left out."""
     rest: str
     """Path and query exactly as written; empty or starting with `/` or `?`."""
-
-    @property
-    def origin(self) -> str:
-        """Return scheme, host and port; the scheme's own port is left out."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        standard = 443 if self.scheme == "https" else 80
-        return f"{self.scheme}://{host}" if self.port == standard else f"{self.scheme}://{host}:{self.port}"
 
 
 def is_public(ip: str | Address) -> bool:
@@ -170,6 +168,18 @@ def _to_ascii(text: str) -> str:
 
 def split_url(url: str) -> SplitUrl:
     """Take an absolute http(s) URL apart by strict rules; raise ValueError with the reason."""
+    slash = url.find("/", 8)
+    known = _origins.get(url[:slash]) if slash > 0 else None
+    if known is not None and url.isascii() and url.isprintable() and " " not in url:
+        # The part before the path passed all rules before. These look for less than the rules forbid.
+        rest = url[slash:]
+        path = rest.partition("?")[0]
+        if "\\" not in path and "#" not in rest and "/." not in path and "/%2" not in path:
+            return SplitUrl(*known, rest)
+    return _split_thoroughly(url)
+
+
+def _split_thoroughly(url: str) -> SplitUrl:
     if _UNSAFE.search(url):
         raise ValueError("the URL contains whitespace or control characters")
     scheme, separator, remainder = url.partition("://")
@@ -187,8 +197,16 @@ def split_url(url: str) -> SplitUrl:
         raise ValueError("the URL contains a fragment")
     if _DOT_SEGMENT.search(path):
         raise ValueError("the URL's path contains dot segments")
-    host, port = _split_authority(authority)
-    return SplitUrl(scheme, host, port or (443 if scheme == "https" else 80), rest)
+    host, given = _split_authority(authority)
+    standard = 443 if scheme == "https" else 80
+    port = given or standard
+    shown = f"[{host}]" if ":" in host else host
+    origin = f"{scheme}://{shown}" if port == standard else f"{scheme}://{shown}:{port}"
+    if rest.startswith("/"):
+        if len(_origins) >= CACHE_ENTRIES:
+            _origins.clear()
+        _origins[url[: len(url) - len(rest)]] = (scheme, host, port, origin)
+    return SplitUrl(scheme, host, port, origin, rest)
 
 
 def wire_url(parts: SplitUrl) -> str:
@@ -198,11 +216,16 @@ def wire_url(parts: SplitUrl) -> str:
     and the URL parser would encode anyway (`"<>` and, in a path, `` `{} ``; non-ASCII as UTF-8), plus `'` and
     `\\` in a query.
     """
-    path, mark, query = parts.rest.partition("?")
+    return parts.origin + wire_target(parts.rest)
+
+
+def wire_target(written: str) -> str:
+    """Return path and query as `wire_url` spells them."""
+    path, mark, query = written.partition("?")
     rest = (path or "/").translate(PATH_ESCAPES) + mark + query.translate(QUERY_ESCAPES)
     if not rest.isascii():
         rest = "".join(char if char.isascii() else "".join(f"%{byte:02X}" for byte in char.encode()) for char in rest)
-    return parts.origin + rest
+    return rest
 
 
 @lru_cache(maxsize=4096)
@@ -272,6 +295,7 @@ class EgressGuard:
         self._resolver = resolver or system_resolver
         self._answers: dict[tuple[str, int], _Answer] = {}
         self._lookups: dict[tuple[str, int], asyncio.Task[tuple[str, ...]]] = {}
+        self._targets: dict[str, tuple[Target, float]] = {}
 
     async def check(self, url: str) -> Target:
         """Return where to connect for this URL; raise EgressBlocked or DnsFailure."""
@@ -286,6 +310,25 @@ class EgressGuard:
 
     async def check_parts(self, parts: SplitUrl, url: str) -> Target:
         """Do the part of `check` that follows the syntax rules."""
+        target = await self._checked(parts)
+        answer = self._answers.get((target.host, target.port))
+        until = answer.expires if answer is not None else asyncio.get_running_loop().time() + CACHE_SECONDS
+        if len(self._targets) >= CACHE_ENTRIES:
+            self._targets.pop(next(iter(self._targets)))
+        self._targets[parts.origin] = (target, until)
+        return target
+
+    def known(self, parts: SplitUrl, now: float) -> Target | None:
+        """Return what `check_parts` answered a moment ago, as long as it would answer the same.
+
+        `now` is the loop's time.
+        """
+        found = self._targets.get(parts.origin)
+        if found is None or found[1] <= now:
+            return None
+        return found[0]
+
+    async def _checked(self, parts: SplitUrl) -> Target:
         host, port = parts.host, parts.port
         allowed = (host, port) in self.allow
         if parts.scheme == "http" and not allowed:
@@ -304,6 +347,7 @@ class EgressGuard:
         answer = self._answers.get(key)
         if answer is not None and len(answer.ips) > 1 and answer.ips[0] == target.ip:
             self._answers[key] = _Answer((*answer.ips[1:], target.ip), answer.expires)
+            self._targets.pop(target.origin, None)
 
     async def _resolve(self, host: str, port: int) -> tuple[str, ...]:
         key = (host, port)

@@ -59,12 +59,13 @@ class WrappedKey:
 class DataKey:
     """An open data key. Lives as short as possible; shows nothing of itself."""
 
-    __slots__ = ("_aead", "id", "owner")
+    __slots__ = ("_aad_memo", "_aead", "id", "owner")
 
     def __init__(self, id: str, owner: Owner, raw: bytes) -> None:
         self.id = id
         self.owner = owner
         self._aead = AESGCM(raw)
+        self._aad_memo: tuple[str, int, bytes] | None = None
 
     def __repr__(self) -> str:
         return f"<DataKey {self.id}>"
@@ -87,8 +88,13 @@ class DataKey:
             raise VaultError("the sealed value does not belong here, or was altered") from None
 
     def _aad(self, name: str, generation: int) -> bytes:
+        memo = self._aad_memo
+        if memo is not None and memo[0] == name and memo[1] == generation:
+            return memo[2]
         o = self.owner
-        return _aad("field", o.project_id, o.kind, o.id, self.id, name, str(generation))
+        made = _aad("field", o.project_id, o.kind, o.id, self.id, name, str(generation))
+        self._aad_memo = (name, generation, made)
+        return made
 
 
 def _aad(*parts: str) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import secrets
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any
 
 import orjson
@@ -14,15 +14,13 @@ from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import DataError, DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response
+from starlette.routing import Match
 
 from mooring import errors
+from mooring.kit.db import is_away
+from mooring.kit.server import SAFE_HEADERS, Receive, Send
 
 log = structlog.get_logger(__name__)
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 BODY_LIMIT = 1 << 20  # of the management API (rule A5)
 
@@ -102,7 +100,11 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _validation(request: Request, error: RequestValidationError) -> Response:
-        return _render(request, errors.ValidationFailed("Validation failed", errors=_faults(error)))
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        hint = None
+        if any(fault["loc"] == ("body",) for fault in error.errors()) and "json" not in kind:
+            hint = "Send the body as JSON, with Content-Type: application/json."
+        return _render(request, errors.ValidationFailed("Validation failed", errors=_faults(error), hint=hint))
 
     @app.exception_handler(HTTPException)
     async def _framework(request: Request, error: HTTPException) -> Response:
@@ -116,7 +118,7 @@ def install_error_handlers(app: FastAPI) -> None:
             refusal = errors.NotFound(f"no such path: {request.method} {request.url.path[:200]}")
         elif error.status_code == 405:
             refusal = errors.MethodNotAllowed(
-                f"{request.method} is not possible on {request.url.path[:200]}", headers=headers
+                f"{request.method} is not possible on {request.url.path[:200]}", headers={"allow": _allowed(request)}
             )
         else:
             refusal = kind(str(error.detail), headers=headers)
@@ -125,7 +127,7 @@ def install_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def _fault(request: Request, error: Exception) -> Response:
         request.scope["mooring.answered"] = True  # the framework raises the error again after this answer
-        return _render(request, unstorable(error) or unexpected(request.scope.get("mooring.request_id"), error))
+        return _render(request, unstorable(error) or fault(request.scope.get("mooring.request_id"), error))
 
 
 def _render(request: Request, error: errors.MooringError) -> Response:
@@ -135,14 +137,34 @@ def _render(request: Request, error: errors.MooringError) -> Response:
     return error_response(request.scope.get("mooring.request_id"), error)
 
 
+def _allowed(request: Request) -> str:
+    """All methods of the path. The framework names only those of the first of its routes, one per method."""
+
+    def takes(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    return ", ".join(filter(takes, ("DELETE", "GET", "PATCH", "POST", "PUT")))
+
+
 def _faults(error: RequestValidationError) -> list[str]:
     """One line per fault, with the place but without the value: it may be a secret."""
     out = []
     for fault in error.errors()[:50]:
         place = ".".join(str(part) for part in fault["loc"] if part != "body")
         message = str(fault["msg"]).removeprefix("Value error, ")
+        if fault["type"] == "json_invalid":  # its place is the character
+            place, message = "", f"the body is not JSON (character {fault['loc'][-1]})"
         out.append(f"{place}: {message}" if place else message)
     return out
+
+
+def fault(request_id: str | None, error: BaseException) -> errors.MooringError:
+    """The refusal for an exception that nobody expected: 503 when the database is away, else our own fault."""
+    if isinstance(error, Exception) and is_away(error):
+        log.warning("the database does not answer", request_id=request_id, error=type(error).__name__)
+        return errors.Unavailable("the database does not answer", headers={"retry-after": "2"})
+    return unexpected(request_id, error)
 
 
 def unexpected(request_id: str | None, error: BaseException) -> errors.Internal:
@@ -162,12 +184,6 @@ def unstorable(error: BaseException) -> errors.BadRequest | None:
     return None
 
 
-NO_SNIFF = (b"x-content-type-options", b"nosniff")
-SAFE_HEADERS: tuple[tuple[bytes, bytes], ...] = (
-    NO_SNIFF,
-    (b"referrer-policy", b"no-referrer"),
-    (b"cache-control", b"no-store"),
-)
 DEFAULT_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 
 

@@ -105,7 +105,7 @@ def _cursor(position: tuple[Any, str]) -> str:
 
 
 def render(row: RequestLog, *, steps: bool) -> dict[str, Any]:
-    """A row as UnifiedLog. Bodies and headers are never kept, so they are never shown."""
+    """A row as UnifiedLog. Of bodies and headers only the redacted excerpt of a failed link is kept and shown."""
     parts = urlsplit(row.url or row.path)
     out: dict[str, Any] = {
         "request_id": row.id,
@@ -168,6 +168,7 @@ def _step(row: RequestLog, index: int) -> dict[str, Any]:
         "success": bool(step.get("status")) and step["status"] < 400,
         "is_worker": False,
         "error": step.get("error"),
+        **({"exchange": step["exchange"]} if "exchange" in step else {}),
     }
 
 

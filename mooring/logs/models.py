@@ -12,7 +12,10 @@ from mooring.kit.db import Base
 
 
 class RequestLog(Base):
-    """One call. `id` is a version 7 UUID, so it sorts by time. No header, body or query value is kept."""
+    """One call. `id` is a version 7 UUID, so it sorts by time.
+
+    No header, body or query value is kept, except the redacted excerpt of an exchange that failed while linking.
+    """
 
     __tablename__ = "request_logs"
 

@@ -27,7 +27,7 @@ class Counted(Protocol):
     category: str
     project_id: str
     provider: str | None
-    started_at: datetime
+    started_at: float
     success: bool
     duration_ms: float
 
@@ -38,7 +38,7 @@ async def count(tx: AsyncSession, entries: Iterable[Counted]) -> None:
     for entry in entries:
         if entry.category != "unified" or not entry.project_id:
             continue
-        row = sums[entry.project_id, _span(entry.started_at), entry.provider or ""]
+        row = sums[entry.project_id, _span(datetime.fromtimestamp(entry.started_at, UTC)), entry.provider or ""]
         row[0] += 1
         row[1] += not entry.success
         row[2] += entry.duration_ms

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import orjson
 import structlog
 from sqlalchemy import TextClause, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from mooring.kit.db import Database
+from mooring.kit.db import Database, is_away
 from mooring.logs import stats
 
 log = structlog.get_logger(__name__)
@@ -33,7 +32,7 @@ class Entry:
     project_id: str
     method: str
     path: str
-    started_at: datetime
+    started_at: float  # UNIX time
     source_type: str = "API"
     source_id: str | None = None
     source_ip: str | None = None
@@ -60,8 +59,6 @@ class Entry:
 
     def row(self, zone: str) -> list[Any]:
         """The values of the table's columns, in the order of `_COLUMNS`, as JSON knows them."""
-        begun = self.started_at.replace(tzinfo=None)
-        ended = begun + timedelta(milliseconds=self.duration_ms)
         return [
             self.id,
             self.category,
@@ -78,8 +75,8 @@ class Entry:
             self.status,
             self.success,
             self.error_code,
-            begun.isoformat(" ", "microseconds") + zone,
-            ended.isoformat(" ", "microseconds") + zone,
+            _moment(self.started_at) + zone,
+            _moment(self.started_at + self.duration_ms / 1000) + zone,
             self.duration_ms,
             self.source_type,
             self.source_id,
@@ -135,16 +132,22 @@ def _insert(is_sqlite: bool) -> TextClause:
     return text(f"INSERT INTO request_logs ({names}) SELECT {', '.join(shown)} FROM {rows}")  # noqa: S608
 
 
+@lru_cache(maxsize=64)
+def _second(moment: int) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _moment(timestamp: float) -> str:
+    """UNIX time as `2026-01-31 12:00:00.123456`, UTC. Many rows of one batch share their second."""
+    micros = round(timestamp * 1_000_000)
+    return f"{_second(micros // 1_000_000)}.{micros % 1_000_000:06d}"
+
+
 def _storable(text: str, limit: int) -> str:
     """What the caller wrote, without what a database refuses: NUL (PostgreSQL) and lone surrogates."""
+    if len(text) <= limit and text.isascii() and "\0" not in text:
+        return text
     return text[:limit].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
-
-
-def _is_away(error: Exception) -> bool:
-    """Whether the database could not be asked, as opposed to: it refuses the row."""
-    return isinstance(error, OSError | OperationalError | InterfaceError | PoolTimeoutError) or (
-        isinstance(error, DBAPIError) and error.connection_invalidated
-    )
 
 
 class LogWriter:
@@ -195,7 +198,7 @@ class LogWriter:
                     self._waiting.extendleft(reversed(batch))
                     raise
                 except Exception as e:  # noqa: BLE001 - the writer must outlive whatever a row or the database does
-                    if _is_away(e):
+                    if is_away(e):
                         self._waiting.extendleft(reversed(batch))
                         log.warning("request log not written; will try again", error=type(e).__name__, rows=len(batch))
                         return

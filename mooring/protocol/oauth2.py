@@ -11,19 +11,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl, quote, quote_plus, urlencode, urlsplit, urlunsplit
 
 import orjson
 from cryptography.exceptions import UnsupportedAlgorithm
-from joserfc import jwt
-from joserfc.errors import JoseError, SecurityWarning
-from joserfc.jwk import ECKey, OKPKey, RSAKey, import_key
 
+from mooring.protocol.exchange import Exchange
 from mooring.protocol.redact import clean_line
+
+if TYPE_CHECKING:
+    from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 MAX_EXPIRES_IN = 10 * 365 * 86400  # beyond ten years a lifetime is a mistake or "never"
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+Nonsense = Literal["unavailable", "redirect", "html", "not_json", "no_token", "token_type"]
 
 _PRINTABLE = re.compile(r"[\x20-\x7e]+")  # RFC 6749 appendix A.12; anything else can't stand in a header
 _DEAD_GRANT = frozenset({"invalid_grant"})
@@ -31,6 +34,8 @@ _DEAD_GRANT = frozenset({"invalid_grant"})
 
 class TokenRefused(Exception):
     """The token endpoint answered with an error (RFC 6749 §5.2). `dead` is true only when the grant itself is over."""
+
+    exchange: Exchange | None = None  # who sent the request notes it here
 
     def __init__(self, error: str, description: str | None, status: int) -> None:
         super().__init__(f"{error}: {description}" if description else error)
@@ -43,8 +48,13 @@ class TokenRefused(Exception):
 class TokenNonsense(Exception):
     """The answer is neither a token nor an OAuth error. `transient` is true when trying again makes sense."""
 
-    def __init__(self, reason: str, status: int, *, transient: bool, retry_after: float | None = None) -> None:
+    exchange: Exchange | None = None  # who sent the request notes it here
+
+    def __init__(
+        self, reason: str, status: int, *, transient: bool, kind: Nonsense, retry_after: float | None = None
+    ) -> None:
         super().__init__(reason)
+        self.kind: Nonsense = kind
         self.reason = reason
         self.status = status
         self.transient = transient
@@ -110,6 +120,10 @@ def client_assertion(
     `private_key` is PEM, or a JWK as JSON whose `kid` counts when `key_id` is not given. Raises ValueError, which holds
     nothing of the key, when it is not a private key for the algorithm.
     """
+    # Few connectors sign assertions; the others need not pay for the library's memory.
+    from joserfc import jwt
+    from joserfc.errors import JoseError, SecurityWarning
+
     claims = {"iss": client_id, "sub": client_id, "aud": audience, "jti": jti, "iat": now, "exp": now + 60}
     try:
         key = _signing_key(private_key, algorithm)
@@ -124,6 +138,8 @@ def client_assertion(
 
 
 def _signing_key(private_key: str, algorithm: str) -> ECKey | OKPKey | RSAKey:
+    from joserfc.jwk import import_key
+
     text = private_key.strip()
     material = orjson.loads(text) if text.startswith("{") else text
     if algorithm.startswith("ES"):
@@ -193,11 +209,17 @@ def parse_token_answer(
     """
     if status == 429 or status >= 500:
         raise TokenNonsense(
-            f"the token endpoint answered {status}", status, transient=True, retry_after=parse_retry_after(retry_after)
+            f"the token endpoint answered {status}",
+            status,
+            transient=True,
+            kind="unavailable",
+            retry_after=parse_retry_after(retry_after),
         )
     if 300 <= status < 400:
         # Never followed: a 307 would send the secret to wherever it points (RFC 9700 §4.12).
-        raise TokenNonsense(f"the token endpoint answered with a redirect ({status})", status, transient=False)
+        raise TokenNonsense(
+            f"the token endpoint answered with a redirect ({status})", status, transient=False, kind="redirect"
+        )
     data = _decode(content_type, body, token_format)
     if isinstance(data, Mapping):
         error = data.get("error")
@@ -210,18 +232,26 @@ def parse_token_answer(
                 clean_line(error, 80), clean_line(description, 300) if isinstance(description, str) else None, status
             )
     if not isinstance(data, Mapping):
-        kind = "HTML" if body.lstrip()[:1] == b"<" else "no JSON"
+        page = body.lstrip()[:1] == b"<"
         raise TokenNonsense(
-            f"the token endpoint answered {status} with {kind} instead of a token", status, transient=status < 300
+            f"the token endpoint answered {status} with {'HTML' if page else 'no JSON'} instead of a token",
+            status,
+            transient=status < 300,
+            kind="html" if page else "not_json",
         )
     if status >= 400:
         raise TokenRefused("error", clean_line(str(data.get("message") or f"status {status}"), 300), status)
     token = dig(data, token_path)
     if not isinstance(token, str) or not token or not _PRINTABLE.fullmatch(token):
-        raise TokenNonsense("the token answer holds no access token", status, transient=False)
+        raise TokenNonsense("the token answer holds no access token", status, transient=False, kind="no_token")
     token_type = data.get("token_type")
     if isinstance(token_type, str) and token_type.lower() not in {"bearer", "user", "bot", ""}:
-        raise TokenNonsense(f"the token type {clean_line(token_type, 40)!r} is not supported", status, transient=False)
+        raise TokenNonsense(
+            f"the token type {clean_line(token_type, 40)!r} is not supported",
+            status,
+            transient=False,
+            kind="token_type",
+        )
     refresh = data.get("refresh_token")
     return TokenAnswer(
         access_token=token,

@@ -6,6 +6,7 @@ import html
 import json
 import re
 from base64 import b64encode
+from binascii import b2a_base64
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -36,12 +37,16 @@ def redact_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 def redact_url(url: str) -> str:
     """Return the URL without user name, fragment and query values; the parameters' names stay."""
     head, mark, query = url.partition("#")[0].partition("?")
+    if "@" not in head and not query:  # nothing to take out
+        return head + mark
     scheme, separator, rest = head.partition("://")
     if separator:
         authority, slash, path = rest.partition("/")
         head = f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
     if not mark:
         return head
+    if query.isascii() and "&" not in query and "=" in query:  # one parameter
+        return f"{head}?{query[: query.index('=')]}={ELIDED}"
     return f"{head}?{'&'.join(_without_value(part) for part in query.split('&'))}"
 
 
@@ -93,17 +98,28 @@ class SecretScanner:
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        self._forms = [form.encode("utf-8", "surrogatepass") for form in _all_forms(secrets)]
+        forms: list[bytes] = []
+        for secret in secrets:
+            if len(secret) < MIN_SECRET:
+                continue
+            if _UNRESERVED.fullmatch(secret):  # the usual key or token; this runs on every call
+                forms += _plain_forms(secret.encode())
+            else:
+                forms += [form.encode("utf-8", "surrogatepass") for form in _forms(secret)]
+        self._forms = forms
         self._tail = b""
 
     def finds(self, data: bytes) -> bool:
         """Tell whether whole data, such as a header's value, holds a secret. Bytes held back by `mask` do not count."""
-        return any(form in data for form in self._forms)
+        for form in self._forms:  # noqa: SIM110 - a generator would cost more than the search
+            if form in data:
+                return True
+        return False
 
     @property
     def _pattern(self) -> re.Pattern[bytes]:
-        # Made on a hit only: nearly every answer has none.
-        return re.compile(b"|".join(map(re.escape, self._forms)))
+        # Made on a hit only: nearly every answer has none. The longest form first, for it may begin with a shorter one.
+        return re.compile(b"|".join(map(re.escape, sorted(self._forms, key=len, reverse=True))))
 
     def mask(self, chunk: bytes) -> bytes:
         """Return what can be passed on now."""
@@ -156,10 +172,34 @@ def _all_forms(secrets: Iterable[str]) -> list[str]:
     return sorted(forms, key=len, reverse=True)
 
 
+def _plain_forms(raw: bytes) -> list[bytes]:
+    """What `_forms` gives for a secret of unreserved characters, which no encoding of text changes."""
+    size = len(raw)
+    first = b2a_base64(raw, newline=False)
+    second = b2a_base64(b"\0" + raw, newline=False)
+    third = b2a_base64(b"\0\0" + raw, newline=False)
+    # The characters that also depend on the neighbours are cut off, at both ends.
+    cores = (
+        first[: size * 4 // 3],
+        second[2 : (size + 1) * 4 // 3],
+        third[3 : (size + 2) * 4 // 3],
+    )
+    forms = [raw, raw.hex().encode()]
+    for core in cores:
+        if len(core) >= MIN_SECRET:
+            forms.append(core)
+            if b"+" in core or b"/" in core:
+                forms += (core.translate(_URL_SAFE), quote(core, safe="").encode())
+    return forms
+
+
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
+
+
 def _forms(secret: str) -> set[str]:
     raw = secret.encode("utf-8", "surrogatepass")
-    if _UNRESERVED.fullmatch(secret):  # no encoding of text changes it
-        return {secret, raw.hex(), *_base64_forms(raw)}
+    if _UNRESERVED.fullmatch(secret):
+        return {form.decode() for form in _plain_forms(raw)}
     percent = quote(raw, safe="")
     json_ascii = json.dumps(secret)[1:-1]
     forms = {

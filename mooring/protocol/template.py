@@ -31,6 +31,8 @@ class Template:
 
     def render(self, scope: Mapping[str, Any]) -> str:
         """Return the text. Raises Unresolved when any part is undefined or null."""
+        if self.is_constant:
+            return self.parts[0] if self.parts else ""  # type: ignore[return-value]
         out: list[str] = []
         for part in self.parts:
             if isinstance(part, str):

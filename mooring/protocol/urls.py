@@ -33,11 +33,13 @@ def join_path(base_url: str, path: str, query: str = "") -> str:
     _check_path(path)
     if not _QUERY.fullmatch(query):
         raise _bad_path("the query contains a space, a control character, `#` or non-ASCII; percent-encode it")
-    joined = base_path
+    joined = base_path or "/"
     if path:
         joined = base_path.rstrip("/") + ("" if path.startswith("/") else "/") + path.translate(PATH_ESCAPES)
-    both = "&".join(part for part in (base_query, query.removeprefix("?").translate(QUERY_ESCAPES)) if part)
-    return f"{origin}{joined}?{both}" if both else origin + joined
+    query = query.removeprefix("?").translate(QUERY_ESCAPES)
+    if base_query:
+        query = f"{base_query}&{query}" if query else base_query
+    return f"{origin}{joined}?{query}" if query else origin + joined
 
 
 @lru_cache(maxsize=1024)
@@ -67,7 +69,7 @@ def _split_base(base_url: str) -> tuple[str, str, str]:
     parts = _split(base_url)
     path, _, query = parts.rest.partition("?")
     _check_path(path)
-    return parts.origin, (path or "/").translate(PATH_ESCAPES), query.translate(QUERY_ESCAPES)
+    return parts.origin, path.translate(PATH_ESCAPES), query.translate(QUERY_ESCAPES)
 
 
 def _split(url: str) -> SplitUrl:

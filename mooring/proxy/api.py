@@ -20,7 +20,7 @@ from mooring.kit import clock, ids
 from mooring.kit.http import HttpFailure
 from mooring.kit.web import Json
 from mooring.logs.writer import Entry
-from mooring.protocol.headers import inbound
+from mooring.protocol.headers import inbound, raw
 from mooring.protocol.redact import redact_json
 from mooring.proxy import service
 from mooring.proxy.service import Answer, Call
@@ -78,7 +78,7 @@ async def proxy(
         project_id=caller.project_id,
         method=method,
         path=body.path or "",
-        started_at=clock.now(),
+        started_at=clock.timestamp(),
         service="proxy",
         source_id=caller.key_id,
         source_ip=request.client.host if request.client else None,
@@ -92,7 +92,10 @@ async def proxy(
         if not x_account_id:
             raise errors.BadRequest("the header x-account-id is missing", hint="Send the id of a linked account in it.")
         answer = await service.call(context, caller.project_id, x_account_id, ask_of(method, body), entry)
-        out = await envelope(answer)
+        try:
+            out = await envelope(answer)
+        finally:
+            await answer.aclose()
         try:
             response = Json(out)
         except TypeError:
@@ -133,7 +136,7 @@ def ask_of(method: str, body: ProxyRequest) -> Call:
     if "accept" not in names:
         headers.append(("accept", "application/json"))
     headers = [(k, v) for k, v in headers if k.lower() != "accept-encoding"]  # the body is decoded here
-    return Call(method=method, path=path, query=query, headers=headers, body=payload, url=body.url or None)
+    return Call(method=method, path=path, query=query, headers=raw(headers), body=payload, url=body.url or None)
 
 
 def _json(content: Any) -> bytes:
@@ -145,12 +148,11 @@ def _json(content: Any) -> bytes:
 
 async def envelope(answer: Answer) -> dict[str, Any]:
     """The provider's whole answer as one JSON object, with the credential masked."""
-    raw = bytearray()
+    body = bytearray()
     try:
         async for chunk in answer.response.chunks():
-            raw += answer.scanner.mask(chunk) if answer.scanner else chunk
-            if len(raw) > MAX_ANSWER:
-                await answer.response.aclose()
+            body += answer.scanner.mask(chunk) if answer.scanner else chunk
+            if len(body) > MAX_ANSWER:
                 raise errors.ProviderError(
                     f"the answer of {answer.connector_title} is larger than {MAX_ANSWER >> 20} MiB",
                     code="AnswerTooLargeError",
@@ -159,13 +161,14 @@ async def envelope(answer: Answer) -> dict[str, Any]:
     except HttpFailure as e:
         raise service.refusal(answer.connector_title, e) from None
     if answer.scanner:
-        raw += answer.scanner.flush()
+        body += answer.scanner.flush()
     headers: dict[str, str] = {}
-    for name, value in inbound(answer.response.headers):
+    for raw_name, raw_value in inbound(answer.response.raw_headers):
         if answer.scanner:
-            value = (answer.scanner.mask(value.encode()) + answer.scanner.flush()).decode()
+            raw_value = answer.scanner.mask(raw_value) + answer.scanner.flush()
+        name, value = raw_name.decode("latin-1"), raw_value.decode("utf-8", "replace")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    data = _decode(bytes(raw), headers.get("content-type", ""))
+    data = _decode(bytes(body), headers.get("content-type", ""))
     status = answer.response.status
     out: dict[str, Any] = {"status": status, "headers": headers, "data": data}
     if status >= 400:

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterable, Sequence
+from collections.abc import AsyncIterable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import quote, unquote_plus
 
 from mooring import errors
+from mooring.accounts import health
 from mooring.accounts.context import Context
 from mooring.accounts.serving import Serving
 from mooring.connectors.apply import Injection, default_headers, inject
+from mooring.diagnosis.rules import of_failure
+from mooring.diagnosis.table import CAUSES
 from mooring.identity.service import ProjectId
 from mooring.kit import clock
 from mooring.kit.http import HttpFailure, OutboundRequest, StreamedResponse
+from mooring.kit.limits import Gate
 from mooring.logs.writer import Entry
-from mooring.protocol.headers import outbound
+from mooring.protocol.budgets import pause_of
+from mooring.protocol.headers import Header, outbound, raw
 from mooring.protocol.redact import SecretScanner, redact_url
 from mooring.protocol.urls import join_path, origin_of
 
-FIRST_BYTE_SECONDS: Final = 60.0
-IDLE_SECONDS: Final = 30.0
+QUEUE_SECONDS: Final = 10.0  # that a call waits for its turn, unless `Prefer: wait` says otherwise
 RETRY_AFTER: Final = "5"  # seconds; what a caller is told when the provider can't be reached
 MASK_MINIMUM: Final = 8  # characters; masking shorter secrets would spoil innocent text
 REFRESH_PAUSE: Final = 60.0  # after a refresh that did not cure a 401
 
+_NO_ANSWER: Final = frozenset({"dns", "refused", "unreachable", "timeout", "reset", "tls"})
 FORBIDDEN_METHODS: Final = frozenset({"TRACE", "CONNECT", "TRACK"})
 ALLOW: Final = "GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE"  # RFC 9110 §15.5.6 wants a list; others pass as well
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -33,20 +38,23 @@ SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What the caller wants: method, raw path under the base URL, raw query, headers, body.
+    """What the caller wants: method, raw path under the base URL, raw query, headers (lower-case names), body.
 
-    A body that is `bytes` can be sent again after a 401; a stream can't. `url` replaces the base URL, within its origin.
+    A body that is `bytes` can be sent again after a 401; a stream can't, and `length` is what was announced of it. `url`
+    replaces the base URL, within its origin.
     """
 
     method: str
     path: str
     query: str
-    headers: Sequence[tuple[str, str]]
+    headers: Sequence[Header]
     body: bytes | AsyncIterable[bytes] | None = field(default=None, repr=False)
     url: str | None = None
+    length: int | None = None
+    wait: float = QUEUE_SECONDS  # for a place inside the provider's rate limit
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """The provider's answer, and the scanner that masks an echoed credential in it (rule P8)."""
 
@@ -54,6 +62,16 @@ class Answer:
     scanner: SecretScanner | None
     url: str  # redacted
     connector_title: str
+    gate: Gate | None
+
+    async def aclose(self) -> None:
+        """Let go of the connection and of the place inside the provider's limit."""
+        gate, self.gate = self.gate, None
+        try:
+            await self.response.aclose()
+        finally:
+            if gate is not None:
+                gate.leave()
 
 
 class UncuredAccounts:
@@ -83,27 +101,32 @@ async def call(context: Context, project: ProjectId, account_id: str, ask: Call,
     Raises NotFound, AccountInactive, AccountExpiredCredentials before anything is sent; BadRequest for a path that leaves
     the base URL; ProviderError, EgressBlocked and RequestTooSlow when the provider can't be reached.
     """
-    if ask.method.upper() in FORBIDDEN_METHODS:
+    if ask.method in FORBIDDEN_METHODS:
         raise errors.MethodNotAllowed(f"{ask.method} is not passed on", headers={"allow": ALLOW})
     serving = await context.accounts.get(project, account_id)
     entry.account_id, entry.provider = serving.id, serving.connector.key
     entry.origin_owner_id = serving.origin_owner_id
     serving.require_serving()
-    serving = await context.refresher.fresh(serving)
+    if clock.timestamp() >= serving.good_until:
+        serving = await context.refresher.fresh(serving)
     answer = await _send(context, serving, ask, entry)
     if answer.response.status != 401 or serving.method.oauth2 is None:
+        health.note_answer(context, serving, answer.response)
         return answer
     try:
         renewed = await _after_unauthorized(context, serving)
     except BaseException:  # the caller went away, or the database did: the provider's answer must not stay open
-        await answer.response.aclose()
+        await answer.aclose()
         raise
     if renewed is None or not (ask.body is None or isinstance(ask.body, bytes)):
+        if renewed is None:
+            health.note_answer(context, serving, answer.response)
         return answer
-    await answer.response.aclose()
+    await answer.aclose()
     again = await _send(context, renewed, ask, entry)
     if again.response.status == 401:
         _uncured.note(serving.id)
+    health.note_answer(context, renewed, again.response)
     return again
 
 
@@ -139,40 +162,72 @@ async def _send(context: Context, serving: Serving, ask: Call, entry: Entry) -> 
     injection = inject(serving.method, scope)
     url = target_url(injection, ask)
     entry.url = redact_url(url)
-    headers = outbound(_with_defaults(serving, scope, ask.headers), injection.headers)
-    if ask.body is not None and not isinstance(ask.body, bytes):
+    given = ask.headers if not serving.connector.headers else _with_defaults(serving, scope, ask.headers)
+    headers = outbound(given, injection.headers)
+    if ask.length is not None and ask.body is not None and not isinstance(ask.body, bytes):
         # A stream keeps its announced length: many providers answer 411 to a chunked upload.
-        headers += [(name, value) for name, value in ask.headers if name == "content-length"]
+        headers.append((b"content-length", b"%d" % ask.length))
     started = time.perf_counter()
     step = {"method": ask.method, "url": entry.url}
     entry.steps.append(step)
+    limits, rules = context.limits, serving.connector.limits
+    gate = limits.gate(serving.limit_key, rules)
+    if gate is not None:
+        await gate.enter(ask.path, ask.wait)
     try:
-        response = await context.http.stream(
-            OutboundRequest(ask.method, url, headers, ask.body), first_byte=FIRST_BYTE_SECONDS, idle=IDLE_SECONDS
-        )
-    except HttpFailure as e:
-        step["error"] = e.kind
-        raise refusal(serving.connector.title, e) from None
-    except ValueError as e:  # what the caller sent can't go out, such as a header name with a space
-        raise errors.BadRequest(str(e), code="InvalidHeaderError") from None
+        response = await _exchange(context, serving, OutboundRequest(ask.method, url, (), ask.body, headers), injection)
+    except BaseException as e:
+        if gate is not None:
+            gate.leave()
+        if isinstance(e, HttpFailure):
+            step["error"] = e.kind
+            raise refusal(serving.connector.title, e) from None
+        raise
     finally:
         step["duration_ms"] = round((time.perf_counter() - started) * 1000, 3)  # type: ignore[assignment]
+    pause = pause_of(response.status, response.raw_headers, clock.now())
+    if pause is not None:
+        limits.block(serving.limit_key, rules, pause)
     step["status"] = response.status  # type: ignore[assignment]
     scanner = None
     if not serving.connector.echo_allowed:
         scanner = SecretScanner(v for v in secrets.values() if len(v) >= MASK_MINIMUM)
-    return Answer(response, scanner, entry.url, serving.connector.title)
+    return Answer(response, scanner, entry.url, serving.connector.title, gate)
 
 
-def _with_defaults(
-    serving: Serving, scope: dict[str, object], headers: Sequence[tuple[str, str]]
-) -> list[tuple[str, str]]:
-    defaults = default_headers(serving.connector, scope) if serving.connector.headers else []
-    if not defaults:
-        return list(headers)
-    given = {name.lower() for name, value in headers if (name.lower(), value) != ("accept", "*/*")}
-    kept = [(n, v) for n, v in headers if n.lower() in given]
-    return kept + [(name, value) for name, value in defaults if name.lower() not in given]
+async def _exchange(
+    context: Context, serving: Serving, request: OutboundRequest, injection: Injection
+) -> StreamedResponse:
+    """Send and wait for the answer's head, inside the bounds of its provider. Raises HttpFailure, ProviderError."""
+    provider = context.limits.provider(injection.base_url)
+    provider.begin(serving.connector.title)
+    try:
+        response = await context.http.stream(
+            request, first_byte=serving.connector.first_byte_seconds, idle=serving.connector.idle_seconds
+        )
+    except HttpFailure as e:
+        # What the guard refuses, or an answer that is no HTTP, says nothing of a provider that is down.
+        if e.kind in _NO_ANSWER:
+            provider.failed()
+        else:
+            provider.given_up()
+        raise
+    except ValueError as e:  # what the caller sent can't go out, such as a header name with a space
+        provider.given_up()
+        raise errors.BadRequest(str(e), code="InvalidHeaderError") from None
+    except BaseException:
+        provider.given_up()
+        raise
+    provider.answered()
+    return response
+
+
+def _with_defaults(serving: Serving, scope: dict[str, object], headers: Iterable[Header]) -> Sequence[Header]:
+    kept = [item for item in headers if item != (b"accept", b"*/*")]
+    given = {name for name, _ in kept}
+    defaults = raw(default_headers(serving.connector, scope))
+    accept = [] if any(name == b"accept" for name, _ in defaults) else [h for h in headers if h == (b"accept", b"*/*")]
+    return [*kept, *accept, *(item for item in defaults if item[0] not in given)]
 
 
 def target_url(injection: Injection, ask: Call) -> str:
@@ -199,13 +254,25 @@ def target_url(injection: Injection, ask: Call) -> str:
 
 def refusal(title: str, e: HttpFailure) -> errors.MooringError:
     """The refusal for a call that got no answer."""
+    cause = CAUSES[of_failure(e.kind, str(e))]
+    extra = {"cause": cause.code}
     if e.kind == "timeout":
-        return errors.RequestTooSlow(f"{title} did not answer in time: {e}")
+        return errors.RequestTooSlow(f"{title} did not answer in time: {e}", extra=extra)
     if e.kind == "blocked":
-        return errors.EgressBlocked(f"{title}: {e}")
+        return errors.EgressBlocked(f"{title}: {e}", extra=extra)
     lasting = e.kind in {"tls", "too_large"}
     return errors.ProviderError(
         f"{title} could not be reached: {e}",
-        extra={"cause": e.kind},
+        hint=cause.for_operator,
+        extra=extra,
         headers={} if lasting else {"retry-after": RETRY_AFTER},
     )
+
+
+def preferred_wait(prefer: str) -> float:
+    """Seconds that a caller is ready to wait for its turn: `wait=N` of Prefer (RFC 7240 §4.3), at most a minute."""
+    for part in prefer.split(","):
+        name, _, value = part.partition(";")[0].partition("=")
+        if name.strip().lower() == "wait" and (text := value.strip().strip('"')).isdigit():
+            return min(60.0, float(text[:6]))
+    return QUEUE_SECONDS

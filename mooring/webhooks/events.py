@@ -19,6 +19,7 @@ TEST = "webhook_endpoint.test"
 EVENTS: Final[dict[str, str]] = {
     "account.created": "An end user linked an account.",
     "account.updated": "An account changed: linked again, enabled, suspended, or its data edited.",
+    "account.identity_changed": "An account was linked again with the credential of another account at the provider.",
     "account.deleted": "An account was deleted.",
     "account.error": "Calls through an account fail; nobody has to act yet, or the reason says who.",
     "account.expiring": "An account will stop to work soon unless its end user connects it again; the reason says why.",
@@ -77,6 +78,7 @@ def account_payload(
     setup_information: Mapping[str, Any] | None = None,
     status: str | None = None,
     status_reasons: list[Any] | None = None,
+    provider_account: Mapping[str, str | None] | None = None,
 ) -> dict[str, Any]:
     """What an account event says besides the envelope. None is left out; secrets have no place in here."""
     return _present(
@@ -87,6 +89,7 @@ def account_payload(
         setup_information=dict(setup_information) if setup_information else None,
         status=status,
         status_reasons=status_reasons or None,
+        provider_account=dict(provider_account) if provider_account else None,
     )
 
 

@@ -240,7 +240,9 @@ def test_a_callback_after_a_cancel_connects_nothing(
     answer = session.http.delete(f"/hub/connection_attempts/{attempt}")
     assert answer.status_code == 204 and answer.content == b""
     session.browser.get(callback)
-    assert session.attempt_state(attempt) == {"id": attempt, "status": "cancelled", "account": None, "error": None}
+    seen = session.attempt_state(attempt)
+    assert seen.pop("diagnosis")["cause"] == "popup_closed"
+    assert seen == {"id": attempt, "status": "cancelled", "account": None, "error": None}
     assert ok(project.http.get("/accounts")) == []
     refused(session.start_oauth(config["id"], attempt), 409)
 
@@ -279,7 +281,9 @@ def test_an_attempt_expires_but_stays_answerable(
     assert session.attempt_state(attempt)["status"] == "expired"
     assert session.http.delete(f"/hub/connection_attempts/{attempt}").status_code == 204
     session.browser.get(callback)
-    assert session.attempt_state(attempt) == {"id": attempt, "status": "expired", "account": None, "error": None}
+    seen = session.attempt_state(attempt)
+    assert seen.pop("diagnosis")["cause"] == "attempt_expired"
+    assert seen == {"id": attempt, "status": "expired", "account": None, "error": None}
     assert ok(project.http.get("/accounts")) == []
 
 

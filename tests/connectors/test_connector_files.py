@@ -202,6 +202,12 @@ def test_yaml_1_2_words_numbers_and_dates_stay_text(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("pattern", [r"(?:a|b)+", r"(?=x)(?!y)(?<=x)(?<!y)z", r"a*\.+", r"[*]+[+]+[(?P]+", r"\d{2}[+]"])
+def test_patterns_that_browsers_know_too(tmp_path, pattern):
+    loaded = load(tmp_path, BEARER.replace("secret: true", f"secret: true, pattern: '{pattern}'"))
+    assert loaded.auth["key"].fields[0].pattern == pattern
+
+
 def test_select_options_become_the_pattern(tmp_path):
     text = BEARER.replace("https://api.", "https://${region}.").replace(
         "{api_key:", "{region: {options: [eu, us.west]}, api_key:"
@@ -265,6 +271,10 @@ FAULTS = [
     # fields
     (BEARER.replace("secret: true", "secret: true, default: x"), "8:47: a secret has no default"),
     (BEARER.replace("secret: true", "secret: true, pattern: '['"), "8:47: not a regular expression"),
+    (BEARER.replace("secret: true", "secret: true, pattern: '(?i)[a-z]+'"), "8:47: browsers do not know `(?`"),
+    (BEARER.replace("secret: true", "secret: true, pattern: '(?P<n>a)'"), "8:47: browsers do not know `(?`"),
+    (BEARER.replace("secret: true", "secret: true, pattern: 'a\\Z'"), "8:47: browsers do not know `\\Z`"),
+    (BEARER.replace("secret: true", "secret: true, pattern: 'a*+b'"), "8:47: browsers do not know `*+`"),
     (BEARER.replace("secret: true", "type: password"), "8:14: a field of type password is secret"),
     (BEARER.replace("secret: true", "secret: true, type: select"), "8:14: `options` and `type: select` belong"),
     (BEARER.replace("{api_key:", "{r: {options: [a], default: b}, api_key:"), "8:41: the default does not match"),

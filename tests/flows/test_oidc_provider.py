@@ -243,9 +243,13 @@ def test_relinking_keeps_the_id_and_takes_the_new_grant(project: Project, oidc: 
 def test_relinking_as_somebody_else_is_noted(project: Project, oidc: OidcServer, account: str) -> None:
     config_id = project.account(account)["integration_id"]
     consent = oidc_consent(project, oidc, login="mallory")
-    run_flow(project.session(account_id=account), {"id": config_id}, consent)
+    state = run_flow(project.session(account_id=account), {"id": config_id}, consent)
+    assert state["warning"]["code"] == "identity_changed"
+    assert "mallory" in state["warning"]["description"] and "jane" in state["warning"]["description"]
     seen = project.account(account)
     assert seen["provider_account"]["id"] == "mallory"
+    told = ok(project.http.get("/events", params={"event": "account.identity_changed"}))["data"]
+    assert [e["account_id"] for e in told] == [account]
     assert [r["code"] for r in seen["status_reasons"]] == ["identity_changed"]
 
 

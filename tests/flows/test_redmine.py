@@ -113,8 +113,8 @@ def test_wrong_credentials_are_refused_with_their_cause(project: Project, redmin
 
 
 ADDRESSES: dict[str, tuple[str, int, str, str | None]] = {
-    "nothing listens": ("http://127.0.0.1:{spare}", 422, "CredentialRejectedError", "unreachable"),
-    "not on the operator's list": ("http://127.0.0.1:1", 422, "CredentialRejectedError", "wrong_host"),
+    "nothing listens": ("http://127.0.0.1:{spare}", 422, "CredentialRejectedError", "refused"),
+    "not on the operator's list": ("http://127.0.0.1:1", 422, "CredentialRejectedError", "egress_blocked"),
     "another path on the host": ("{redmine}/elsewhere", 422, "CredentialRejectedError", "wrong_host"),
     "user name before the host": ("http://jane@127.0.0.1:{port}", 422, "ValidationError", None),
     "a path that climbs": ("{redmine}/../x", 400, "InvalidUrlError", None),

@@ -8,84 +8,16 @@ import hashlib
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from mooring.kit.egress import EgressGuard
 from mooring.kit.http import BufferedResponse, HttpClient, HttpFailure, OutboundRequest
-
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-
-
-@asynccontextmanager
-async def serving(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """Run a raw TCP server on a free port of 127.0.0.1 for the length of the block."""
-    tasks: set[asyncio.Task[None] | None] = set()
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tasks.add(asyncio.current_task())
-        try:
-            await handler(reader, writer)
-        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for task in tasks:
-            if task is not None:
-                task.cancel()
-        await asyncio.gather(*(task for task in tasks if task is not None), return_exceptions=True)
-
-
-async def localhost(_host: str, _port: int) -> Sequence[str]:
-    return ["127.0.0.1"]
-
-
-@asynccontextmanager
-async def client(*ports: int, host: str = "api.test", **options: object) -> AsyncIterator[HttpClient]:
-    guard = EgressGuard(frozenset((name, port) for port in ports for name in (host, "127.0.0.1")), localhost)
-    http = HttpClient(guard, user_agent="Mooring/test", **options)  # type: ignore[arg-type]
-    try:
-        yield http
-    finally:
-        await http.aclose()
-
-
-def answering(answer: bytes, seen: list[bytes] | None = None) -> Handler:
-    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while True:
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = next(
-                (
-                    int(line.split(b":")[1])
-                    for line in head.lower().split(b"\r\n")
-                    if line.startswith(b"content-length")
-                ),
-                0,
-            )
-            body = await reader.readexactly(length)
-            if b"transfer-encoding: chunked" in head.lower():
-                body = await reader.readuntil(b"0\r\n\r\n")
-            if seen is not None:
-                seen.append(head + body)
-            writer.write(answer)
-            await writer.drain()
-
-    return handler
+from tests.kit.origin import OK, Authority, Handler, answering, client, localhost, serving, wait_closed
 
 
 async def ask(handler: Handler, request: OutboundRequest | None = None, **limits: float) -> BufferedResponse:
@@ -401,16 +333,39 @@ async def test_repeated_headers_cookies_and_compression_come_through_untouched()
     assert b"cookie" not in seen[1].lower()
 
 
-async def test_a_header_outside_ascii_costs_only_itself() -> None:
-    response = await ask(answering(b"HTTP/1.1 200 OK\r\nX-A: caf\xe9\r\nX-B: b\r\nContent-Length: 2\r\n\r\nok"))
-    assert response.headers == [("x-b", "b"), ("content-length", "2")]
+async def test_header_bytes_outside_ascii_pass() -> None:
+    answer = b"HTTP/1.1 200 OK\r\nX-A: caf\xe9\r\nX-B: \xc3\xa9\r\nContent-Length: 2\r\n\r\nok"
+    async with serving(answering(answer)) as port, client(port) as http:
+        response = await http.stream(OutboundRequest("GET", f"http://api.test:{port}/"), first_byte=2, idle=2)
+        assert response.raw_headers == [(b"x-a", b"caf\xe9"), (b"x-b", b"\xc3\xa9"), (b"content-length", b"2")]
+        assert response.headers[0] == ("x-a", "caf\xe9")
+        await response.aclose()
 
 
-async def test_content_length_beside_chunks_is_not_believed() -> None:
-    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
-    response = await ask(answering(answer))
-    assert response.body == b"abc"
-    assert response.header("content-length") is None
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"Content-Length: 9\r\nTransfer-Encoding: chunked\r\n",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 9\r\n",
+        b"Content-Length: 3\r\nContent-Length: 4\r\n",
+        b"Content-Length: 3, 3\r\n",
+        b"Content-Length: +3\r\n",
+        b"Content-Length: \r\n",
+        b"Content-Length : 3\r\n",
+        b"Transfer-Encoding: chunked, chunked\r\n",
+        b"Transfer-Encoding: gzip, chunked\r\n",
+        b"Transfer-Encoding: gzip\r\n",
+        b"X: a\r\n Content-Length: 3\r\n",
+        b"X: a\rContent-Length: 3\r\n",
+        b"X: a\0b\r\n",
+        b"X: " + b"a" * 70_000 + b"\r\n",
+        b"X: a\r\n" * 20_000,
+    ],
+)
+async def test_ambiguous_framing_is_refused_and_its_connection_dropped(head: bytes) -> None:
+    answer = b"HTTP/1.1 200 OK\r\n" + head + b"\r\n3\r\nabc\r\n0\r\n\r\n"
+    failure = await failing(answering(answer))
+    assert (failure.kind, failure.sent) == ("protocol", True)
 
 
 async def test_redirects_are_not_followed() -> None:
@@ -666,14 +621,6 @@ async def test_too_large_answers_are_cut_and_the_connection_dropped() -> None:
 # --- cancellation and the pool ---
 
 
-async def wait_closed(reader: asyncio.StreamReader, gone: asyncio.Event) -> None:
-    try:
-        while await reader.read(65536):
-            pass
-    finally:
-        gone.set()
-
-
 async def test_closing_a_stream_early_drops_the_connection() -> None:
     gone = asyncio.Event()
 
@@ -738,27 +685,6 @@ async def test_cancelling_an_upload_drops_the_connection() -> None:
             await gone.wait()
 
 
-@pytest.mark.parametrize("how", ["send", "stream"])
-async def test_a_cancelled_call_that_waits_for_an_answer_ends_at_its_deadline(how: str) -> None:
-    gone = asyncio.Event()
-
-    async def silent(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
-        await wait_closed(reader, gone)
-
-    async with serving(silent) as port, client(port) as http:
-        request = OutboundRequest("GET", f"http://api.test:{port}/")
-        if how == "send":
-            call: asyncio.Task[object] = asyncio.create_task(http.send(request, deadline=0.8))
-        else:
-            call = asyncio.create_task(http.stream(request, first_byte=0.8, idle=0.8))
-        await asyncio.sleep(0.2)
-        call.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await call
-        async with asyncio.timeout(2.5):
-            await gone.wait()
-
-
 async def test_connections_are_reused_and_clients_bounded() -> None:
     connections = 0
 
@@ -782,72 +708,15 @@ async def test_connections_are_reused_and_clients_bounded() -> None:
         held = await http.stream(OutboundRequest("GET", f"http://{names[0]}:{port}/"), first_byte=3, idle=3)
         for name in names[1:]:
             await get(name)
-        assert len(http._pool) == 2
+        assert len(http._pool.origins) == 2
         # Its client was evicted meanwhile, but stays open until the stream is read.
         assert [chunk async for chunk in held.chunks()] == [b"ok"]
         await get(names[0])
         await http.aclose()
-        assert http._closing == set()
+        assert (http._pool.idle, http._pool.live) == (0, set())
 
 
 # --- TLS ---
-
-
-class Authority:
-    """A certificate authority that lives as long as the test."""
-
-    def __init__(self) -> None:
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Test CA")])
-        self.certificate = self._sign(self.name, self.key, x509.BasicConstraints(ca=True, path_length=None))
-        self.pem = self.certificate.public_bytes(serialization.Encoding.PEM)
-
-    def _sign(
-        self,
-        subject: x509.Name,
-        key: ec.EllipticCurvePrivateKey,
-        *extensions: x509.ExtensionType,
-        days: int = 1,
-        issuer: x509.Name | None = None,
-        signer: ec.EllipticCurvePrivateKey | None = None,
-    ) -> x509.Certificate:
-        now = datetime.now(UTC)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(issuer or self.name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=10))
-            .not_valid_after(now + timedelta(days=days))
-        )
-        for extension in extensions:
-            builder = builder.add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
-        return builder.sign(signer or self.key, hashes.SHA256())
-
-    def context(self, folder: Path, name: str, *, days: int = 1, self_signed: bool = False) -> ssl.SSLContext:
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        certificate = self._sign(
-            subject,
-            key,
-            x509.SubjectAlternativeName([x509.DNSName(name)]),
-            days=days,
-            issuer=subject if self_signed else None,
-            signer=key if self_signed else None,
-        )
-        file = folder / f"{name}{days}{self_signed}.pem"
-        file.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-            + certificate.public_bytes(serialization.Encoding.PEM)
-        )
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(file)
-        return context
 
 
 @pytest.fixture(scope="module")

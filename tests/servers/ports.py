@@ -1,12 +1,16 @@
 """Free ports on loopback."""
 
+import os
 import random
 import socket
 
 HOST = "127.0.0.1"
 
-# Below the range that Linux takes for outgoing connections, so that none of those takes a port we just chose.
-_LOWEST, _HIGHEST = 20000, 32000
+# Below the range that Linux takes for outgoing connections, so that none of those takes a port we just chose. Test
+# processes that run side by side have ranges of their own.
+_WIDTH = 3000
+_LOWEST = 20000 + _WIDTH * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 4)
+_HIGHEST = _LOWEST + _WIDTH - 10
 _given: set[int] = set()
 
 

@@ -19,12 +19,16 @@ def _debian_folders() -> list[Path]:
 
 
 class PostgresServer(Server):
-    """A throw-away PostgreSQL server; a crash of the machine may lose what it stores (`fsync` is off)."""
+    """A throw-away PostgreSQL server; a crash of the machine may lose what it stores (`fsync` is off).
+
+    Unless `durable`, a crash of the server alone may lose the last commits as well: that is quicker.
+    """
 
     name = "postgres"
     stop_signal = signal.SIGINT  # "fast": ends sessions instead of waiting for them
 
-    def __init__(self, port: int | None = None) -> None:
+    def __init__(self, port: int | None = None, *, durable: bool = False) -> None:
+        self._durable = durable
         # initdb and postgres refuse to run as root.
         super().__init__(port or free_port(), unprivileged_user("postgres", "nobody"))
         self._initdb = require_program("initdb", *_debian_folders())
@@ -44,7 +48,7 @@ class PostgresServer(Server):
             "unix_socket_directories": "",
             "max_connections": 200,
             "fsync": "off",
-            "synchronous_commit": "off",
+            "synchronous_commit": "on" if self._durable else "off",
             "full_page_writes": "off",
             "timezone": "UTC",
         }

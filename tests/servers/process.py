@@ -131,6 +131,18 @@ class Server:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
 
+    def reap(self) -> None:
+        """Collect a server that somebody killed; its folder stays."""
+        process, self._process = self._process, None
+        assert process is not None
+        process.wait()
+
+    def restart(self) -> None:
+        """Start again in the same folder, after `reap`."""
+        with self._log_path().open("ab") as log:
+            self._process = self._spawn(self.command(), log.fileno())
+        self._wait_until(self.is_ready)
+
     def __enter__(self) -> Self:
         self.start()
         return self

@@ -137,7 +137,7 @@ function ended(app, flow, state) {
   } catch {}
   if (state.status === "authenticated") {
     const account = { id: state.account.id, provider: state.account.provider || flow.connector.key };
-    return app.finish(account, flow.connector, { updated: Boolean(flow.account), missing: state.account.missing_scopes, flow });
+    return app.finish(account, flow.connector, { updated: Boolean(flow.account), missing: state.account.missing_scopes, warning: state.warning, flow });
   }
   if (state.status === "cancelled") return app.replace("form", { ...flow, popup: null });
   app.replace("failed", { ...flow, popup: null, state });
@@ -167,7 +167,7 @@ function failedView(app, flow) {
   ];
 }
 
-function doneView(app, { connector, missing, updated, flow }) {
+function doneView(app, { connector, missing, updated, warning, flow }) {
   const names = { ...app.names, name: connector.name };
   const partial = missing?.length > 0;
   const actions = [];
@@ -177,6 +177,7 @@ function doneView(app, { connector, missing, updated, flow }) {
   return [
     h("div", { class: "center" }, h("div", { class: `seal ${partial ? "warn" : "ok"}` }, icon(partial ? "warn" : "ok", 32)), app.heading(app.t(partial ? "partialTitle" : updated ? "updatedTitle" : "doneTitle", names))),
     partial ? [h("p", { class: "center" }, app.t("partialText", names)), scopeList(missing, "close")] : h("p", { class: "center" }, app.t(app.hosted ? "doneTextClose" : "doneText", names)),
+    warning?.description && h("p", { class: "note", lang: "en" }, icon("warn"), h("span", {}, warning.description)),
     h("div", { class: "actions center" }, ...actions),
   ];
 }

@@ -49,7 +49,7 @@ async function formView(app, { connector, account, integration, values, refusal 
       const body = { integration_id: chosen.integration_id, credentials: typed };
       const saved = await (account ? call(app, `/accounts/${account.id}`, "PATCH", body) : call(app, "/accounts", "POST", body));
       for (const f of fields) f.clear();
-      app.finish({ id: saved.id, provider: saved.provider }, connector, { updated: Boolean(account) });
+      app.finish({ id: saved.id, provider: saved.provider }, connector, { updated: Boolean(account), warning: saved.warning });
     } catch (fault) {
       app.busy(submit, false);
       rest();

@@ -50,7 +50,7 @@ async def send(view: View) -> Response:
         project_id=view.project_id,
         method=(ask.method or "get").upper(),
         path=(ask.path or "").partition("?")[0],
-        started_at=clock.now(),
+        started_at=clock.timestamp(),
         service="proxy",
         source_type="DASHBOARD",
         source_id=view.me.user.id,
@@ -60,7 +60,10 @@ async def send(view: View) -> Response:
     status, code, out, refusal = 500, "InternalError", None, None
     try:
         answer = await service.call(view.context, view.project_id, account.id, proxy.ask_of(entry.method, ask), entry)
-        out = await proxy.envelope(answer)
+        try:
+            out = await proxy.envelope(answer)
+        finally:
+            await answer.aclose()
         status, code = out["status"], ""
     except errors.MooringError as e:
         status, code, refusal = e.status, e.error_code, e

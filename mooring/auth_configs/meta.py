@@ -1,0 +1,54 @@
+"""Connectors as the legacy metadata endpoints tell them, with what the project has enabled (contract §2.4)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+
+from mooring import errors
+from mooring.auth_configs import service
+from mooring.connectors.definition import Connector
+from mooring.identity.api import caller_with
+from mooring.identity.service import Caller
+
+router = APIRouter(prefix="/connectors/meta", tags=["Connectors"])
+
+Reader = Annotated[Caller, Depends(caller_with("platform:read"))]
+
+
+async def _enabled(request: Request, caller: Caller) -> set[str]:
+    async with request.app.state.context.db.read() as tx:
+        rows, _ = await service.search(tx, caller.project_id, active=True)
+    return {row.connector_key for row in rows}
+
+
+def _meta(request: Request, connector: Connector, *, active: bool) -> dict[str, Any]:
+    logo = f"{request.app.state.context.public_url}/logos/{connector.key}.svg"
+    return {
+        "provider": connector.key,
+        "provider_name": connector.title,
+        "category": connector.categories[0],
+        "active": active,
+        "models": {},
+        "resources": {"images": {"logo_url": logo, "original_logo_horizontal_url": logo}},
+        "authentication": [{"key": m.key, "label": m.label, "type": m.kind} for m in connector.auth.values()],
+    }
+
+
+@router.get("")
+async def list_connectors_meta(request: Request, caller: Reader, include: str | None = None) -> list[dict[str, Any]]:
+    """All connectors of the catalogue. `active` are those with an enabled auth config in this project."""
+    enabled = await _enabled(request, caller)
+    return [_meta(request, c, active=c.key in enabled) for c in request.app.state.context.registry.values()]
+
+
+@router.get("/{provider}")
+async def get_connector_meta(
+    request: Request, caller: Reader, provider: str, include: str | None = None
+) -> dict[str, Any]:
+    """One connector of the catalogue."""
+    connector = request.app.state.context.registry.get(provider)
+    if connector is None:
+        raise errors.NotFound(f"there is no connector {provider[:80]!r}")
+    return _meta(request, connector, active=provider in await _enabled(request, caller))

@@ -1,0 +1,1 @@
+"""The connection doctor: what a failed exchange means, whose fault it is, and what to do. Pure rules over evidence."""
