@@ -90,7 +90,7 @@ async def fill(context: Any, accounts: int, logs: int) -> tuple[str, str, list[s
     for start in range(0, logs, BATCH):
         rows = []
         for n in range(start, min(start + BATCH, logs)):
-            started = now - timedelta(seconds=(logs - n) * 2.5)
+            started = now - timedelta(days=30) * ((logs - n) / logs)
             status = rng.choices((200, 201, 404, 401, 500), (90, 5, 3, 1, 1))[0]
             rows.append(
                 {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, and_, func, or_, select
+from sqlalchemy import Select, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mooring.accounts import lifecycle
@@ -54,21 +54,28 @@ async def page(
     tx: AsyncSession, project: ProjectId, wanted: Wanted, *, before: Position | None = None, limit: int = 50
 ) -> tuple[list[Listed], Position | None]:
     """One page, newest first, and the position after it."""
-    query: Select[*tuple[Any, ...]] = (
-        select(Account, AuthConfig, Credential.expected_failure_at, Credential.expected_failure_reason)
-        .outerjoin(AuthConfig, AuthConfig.id == Account.auth_config_id)
-        .outerjoin(Credential, Credential.account_id == Account.id)
-        .where(Account.project_id == project)
-    )
+    query: Select[*tuple[Any, ...]] = select(Account.id).where(Account.project_id == project)
+    if wanted.status:  # only then: without the joins the search's index is all that is read
+        query = query.outerjoin(AuthConfig, AuthConfig.id == Account.auth_config_id)
+    if wanted.failing_soon:
+        query = query.outerjoin(Credential, Credential.account_id == Account.id)
     query = _narrowed(query, wanted)
     if before is not None:
         at, id = before
         # The first condition lets the index find the place; the second decides among accounts of the same moment.
         query = query.where(Account.created_at <= at, or_(Account.created_at < at, Account.id > id))
-    query = query.order_by(Account.created_at.desc(), Account.id).limit(limit + 1)
-    found = [Listed(*row) for row in await tx.execute(query)]
-    rows = found[:limit]
-    return rows, (rows[-1].account.created_at, rows[-1].account.id) if len(found) > limit else None
+    order = (Account.created_at.desc(), Account.id)
+    found = (await tx.scalars(query.order_by(*order).limit(limit + 1))).all()
+    rows = await tx.execute(
+        select(Account, AuthConfig, Credential.expected_failure_at, Credential.expected_failure_reason)
+        .outerjoin(AuthConfig, AuthConfig.id == Account.auth_config_id)
+        .outerjoin(Credential, Credential.account_id == Account.id)
+        .where(Account.id.in_(found[:limit]))
+        .order_by(*order)
+    )
+    listed = [Listed(*row) for row in rows]
+    more = len(found) > limit and listed
+    return listed, (listed[-1].account.created_at, listed[-1].account.id) if more else None
 
 
 def _narrowed(query: Select[*tuple[Any, ...]], wanted: Wanted) -> Select[*tuple[Any, ...]]:
@@ -91,46 +98,49 @@ def _narrowed(query: Select[*tuple[Any, ...]], wanted: Wanted) -> Select[*tuple[
 
 
 def matches(text: str) -> Any:
-    """Whether an account's id, owner, label or identity holds a text."""
-    columns = (Account.origin_owner_name, Account.origin_owner_id, Account.label, Account.origin_username)
-    inside = [column.icontains(text, autoescape=True) for column in columns]
-    return or_(Account.id == text, Account.identity_label.icontains(text, autoescape=True), *inside)
+    """Whether an account's id, owner, label or identity holds a text: one comparison with all of them joined."""
+    columns = (Account.origin_owner_id, Account.label, Account.origin_username, Account.identity_label)
+    joined: Any = Account.origin_owner_name
+    for column in columns:
+        joined = joined + "\n" + func.coalesce(column, "")
+    return or_(Account.id == text, joined.icontains(text, autoescape=True))
 
 
 async def count_by_config(tx: AsyncSession, project: ProjectId) -> dict[str, int]:
     """Auth config → number of its accounts."""
-    rows = await tx.execute(
-        select(Account.auth_config_id, func.count())
-        .where(Account.project_id == project, Account.status != "archived")
-        .group_by(Account.auth_config_id)
-    )
-    return {row[0]: row[1] for row in rows if row[0] is not None}
+    out: dict[str, int] = {}
+    for _, config_id, number in await _counts(tx, project):
+        if config_id is not None:
+            out[config_id] = out.get(config_id, 0) + number
+    return out
 
 
 async def count_by_status(tx: AsyncSession, project: ProjectId) -> dict[str, int]:
     """Status as callers see it → number of accounts."""
-    rows = await tx.execute(
-        select(Account.status, AuthConfig.active, func.count())
-        .outerjoin(AuthConfig, AuthConfig.id == Account.auth_config_id)
-        .where(Account.project_id == project, Account.status != "archived")
-        .group_by(Account.status, AuthConfig.active)
+    off = set(
+        await tx.scalars(select(AuthConfig.id).where(AuthConfig.project_id == project, AuthConfig.active.is_(False)))
     )
     out: dict[str, int] = {}
-    for status, active, number in rows:
-        shown = lifecycle.effective(status, config_active=active is not False)
+    for status, config_id, number in await _counts(tx, project):
+        shown = lifecycle.effective(status, config_active=config_id not in off)
         out[shown] = out.get(shown, 0) + number
     return out
 
 
+async def _counts(tx: AsyncSession, project: ProjectId) -> Sequence[tuple[str, str | None, int]]:
+    """Accounts by stored status and auth config, from the index alone."""
+    rows = await tx.execute(
+        select(Account.status, Account.auth_config_id, func.count())
+        .where(Account.project_id == project, Account.status.in_([s for s in lifecycle.STATUSES if s != "archived"]))
+        .group_by(Account.status, Account.auth_config_id)
+    )
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
 async def find(tx: AsyncSession, project: ProjectId, text: str, limit: int = 8) -> Sequence[Account]:
     """The newest accounts that match a text, for the search over everything."""
-    rows = await tx.scalars(
-        select(Account)
-        .where(and_(Account.project_id == project, Account.status != "archived"), matches(text))
-        .order_by(Account.created_at.desc(), Account.id)
-        .limit(limit)
-    )
-    return rows.all()
+    rows, _ = await page(tx, project, Wanted(text=text), limit=limit)
+    return [row.account for row in rows]
 
 
 async def credential_of(tx: AsyncSession, account_id: str) -> Credential | None:

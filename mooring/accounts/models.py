@@ -42,6 +42,20 @@ class Account(Base):
     __table_args__ = (
         Index("ix_accounts_project_created", "project_id", "created_at", "id"),
         Index("ix_accounts_owner", "project_id", "origin_owner_id"),
+        Index("ix_accounts_counts", "project_id", "status", "auth_config_id"),
+        # Holds all that a search looks at, so that it reads no row but those that it shows.
+        Index(
+            "ix_accounts_search",
+            "project_id",
+            "created_at",
+            "id",
+            "status",
+            "origin_owner_name",
+            "origin_owner_id",
+            "label",
+            "origin_username",
+            "identity_label",
+        ),
     )
 
 

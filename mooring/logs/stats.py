@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import String, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -17,6 +17,7 @@ from mooring.kit import clock
 from mooring.logs.models import LogStat
 
 SPAN: Final = timedelta(minutes=10)
+FINE: Final = timedelta(days=2)  # up to which a chart is made of spans; a longer one of hours
 EDGES: Final = (30, 100, 300, 1000, 3000, 10000)  # ms; the histogram's upper edges
 _SUMS: Final = ("calls", "errors", "total_ms", *(f"under_{edge}" for edge in EDGES))
 
@@ -51,11 +52,15 @@ async def count(tx: AsyncSession, entries: Iterable[Counted]) -> None:
         {"project_id": key[0], "span": key[1], "provider": key[2], **dict(zip(_SUMS, values, strict=True))}
         for key, values in sorted(sums.items())
     ]
-    insert = postgresql.insert if tx.get_bind().dialect.name == "postgresql" else sqlite.insert
+    insert = postgresql.insert if _is_postgres(tx) else sqlite.insert
     statement = insert(LogStat)
     added = {name: getattr(LogStat, name) + getattr(statement.excluded, name) for name in _SUMS}
     keys = ["project_id", "span", "provider"]
     await tx.execute(statement.on_conflict_do_update(index_elements=keys, set_=added), rows)
+
+
+def _is_postgres(tx: AsyncSession) -> bool:
+    return tx.get_bind().dialect.name == "postgresql"
 
 
 def _span(moment: datetime) -> datetime:
@@ -90,10 +95,14 @@ async def series(
     tx: AsyncSession, project: ProjectId, *, since: datetime, steps: int = 48, provider: str | None = None
 ) -> list[Series]:
     """The time since `since` in equal steps: first all connectors together, then each, the busiest first."""
+    span: Any = LogStat.span
+    if clock.now() - since > FINE:  # the database adds hours up; a month of spans is too many to carry over
+        sqlite_hour = func.substr(LogStat.span, 1, 13, type_=String())
+        span = func.date_trunc("hour", LogStat.span) if _is_postgres(tx) else sqlite_hour
     query = (
-        select(LogStat.provider, LogStat.span, *(func.sum(getattr(LogStat, name)) for name in _SUMS))
+        select(LogStat.provider, span, *(func.sum(getattr(LogStat, name)) for name in _SUMS))
         .where(LogStat.project_id == project, LogStat.span >= _span(since))
-        .group_by(LogStat.provider, LogStat.span)
+        .group_by(LogStat.provider, span)
     )
     if provider is not None:
         query = query.where(LogStat.provider == provider)
@@ -101,7 +110,8 @@ async def series(
     width = (now - since) / steps
     by_provider: dict[str, list[list[float]]] = {}
     everything = [[0.0] * len(_SUMS) for _ in range(steps)]
-    for name, span, *values in await tx.execute(query):
+    for name, moment, *values in await tx.execute(query):
+        span = datetime.fromisoformat(moment).replace(tzinfo=UTC) if isinstance(moment, str) else moment
         index = min(steps - 1, max(0, int((span - since) / width)))
         mine = by_provider.setdefault(name, [[0.0] * len(_SUMS) for _ in range(steps)])
         for target in (mine[index], everything[index]):

@@ -456,8 +456,25 @@ def upgrade() -> None:
         sa.UniqueConstraint("owner_slot", name=op.f("uq_accounts_owner_slot")),
     )
     op.create_index(op.f("ix_accounts_auth_config_id"), "accounts", ["auth_config_id"], unique=False)
+    op.create_index("ix_accounts_counts", "accounts", ["project_id", "status", "auth_config_id"], unique=False)
     op.create_index("ix_accounts_owner", "accounts", ["project_id", "origin_owner_id"], unique=False)
     op.create_index("ix_accounts_project_created", "accounts", ["project_id", "created_at", "id"], unique=False)
+    op.create_index(
+        "ix_accounts_search",
+        "accounts",
+        [
+            "project_id",
+            "created_at",
+            "id",
+            "status",
+            "origin_owner_name",
+            "origin_owner_id",
+            "label",
+            "origin_username",
+            "identity_label",
+        ],
+        unique=False,
+    )
     op.create_table(
         "connection_attempts",
         sa.Column("id", sa.String(length=36), nullable=False),
