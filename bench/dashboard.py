@@ -21,7 +21,7 @@ from urllib.parse import urlencode
 
 from sqlalchemy import insert, text
 
-from mooring.accounts.models import Account, Credential
+from mooring.accounts.models import Account, Credential, search_text_of
 from mooring.accounts.service import slot_of
 from mooring.app import create_app
 from mooring.auth_configs import service as auth_configs
@@ -75,6 +75,7 @@ async def fill(context: Any, accounts: int, logs: int) -> tuple[str, str, list[s
                     "identity": None, "identity_label": None, "created_at": created, "updated_at": created,
                 }
             )  # fmt: skip
+            rows[-1]["search_text"] = search_text_of(rows[-1])
             credentials.append(
                 {
                     "account_id": id, "generation": 1, "sealed": b"x" * 200, "refreshable": True, "fence": 0,

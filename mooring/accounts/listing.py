@@ -55,16 +55,27 @@ async def page(
 ) -> tuple[list[Listed], Position | None]:
     """One page, newest first, and the position after it."""
     query: Select[*tuple[Any, ...]] = select(Account.id).where(Account.project_id == project)
-    if wanted.status:  # only then: without the joins the search's index is all that is read
+    if (
+        wanted.status and wanted.status != "inactive"
+    ):  # only then: without the joins the search's index is all that is read
         query = query.outerjoin(AuthConfig, AuthConfig.id == Account.auth_config_id)
     if wanted.failing_soon:
         query = query.outerjoin(Credential, Credential.account_id == Account.id)
     query = _narrowed(query, wanted)
+    if wanted.status == "inactive":  # found by their configs, of which there are few
+        off = (
+            await tx.scalars(
+                select(AuthConfig.id).where(AuthConfig.project_id == project, AuthConfig.active.is_(False))
+            )
+        ).all()
+        if not off:
+            return [], None
+        query = query.where(Account.auth_config_id.in_(off))
     if before is not None:
         at, id = before
         # The first condition lets the index find the place; the second decides among accounts of the same moment.
-        query = query.where(Account.created_at <= at, or_(Account.created_at < at, Account.id > id))
-    order = (Account.created_at.desc(), Account.id)
+        query = query.where(Account.created_at <= at, or_(Account.created_at < at, Account.id < id))
+    order = (Account.created_at.desc(), Account.id.desc())  # as the index runs, so that nothing is sorted
     found = (await tx.scalars(query.order_by(*order).limit(limit + 1))).all()
     rows = await tx.execute(
         select(Account, AuthConfig, Credential.expected_failure_at, Credential.expected_failure_reason)
@@ -79,7 +90,9 @@ async def page(
 
 
 def _narrowed(query: Select[*tuple[Any, ...]], wanted: Wanted) -> Select[*tuple[Any, ...]]:
-    if wanted.status:
+    if wanted.status == "inactive":
+        query = query.where(Account.status.in_(("active", "error", "expired")))
+    elif wanted.status:
         query = query.where(has_status(wanted.status))
     else:
         query = query.where(Account.status != "archived")
@@ -98,12 +111,8 @@ def _narrowed(query: Select[*tuple[Any, ...]], wanted: Wanted) -> Select[*tuple[
 
 
 def matches(text: str) -> Any:
-    """Whether an account's id, owner, label or identity holds a text: one comparison with all of them joined."""
-    columns = (Account.origin_owner_id, Account.label, Account.origin_username, Account.identity_label)
-    joined: Any = Account.origin_owner_name
-    for column in columns:
-        joined = joined + "\n" + func.coalesce(column, "")
-    return or_(Account.id == text, joined.icontains(text, autoescape=True))
+    """Whether an account has this id, or one of its names holds the text."""
+    return or_(Account.id == text, Account.search_text.contains(text.casefold(), autoescape=True))
 
 
 async def count_by_config(tx: AsyncSession, project: ProjectId) -> dict[str, int]:

@@ -63,6 +63,8 @@ class LogStat(Base):
     __tablename__ = "log_stats"
 
     project_id: Mapped[str] = mapped_column(String(80), primary_key=True)
+    minutes: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    """How long the span is: every call is counted in a short one and in a long one."""
     span: Mapped[datetime] = mapped_column(primary_key=True)
     provider: Mapped[str] = mapped_column(String(80), primary_key=True)
     calls: Mapped[int]

@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
-from sqlalchemy import String, delete, func, select
+from sqlalchemy import delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -16,8 +16,9 @@ from mooring.identity.service import ProjectId
 from mooring.kit import clock
 from mooring.logs.models import LogStat
 
-SPAN: Final = timedelta(minutes=10)
-FINE: Final = timedelta(days=2)  # up to which a chart is made of spans; a longer one of hours
+SHORT: Final = 10  # minutes
+LONG: Final = 120
+FINE: Final = timedelta(days=2)  # up to which a chart is made of short spans
 EDGES: Final = (30, 100, 300, 1000, 3000, 10000)  # ms; the histogram's upper edges
 _SUMS: Final = ("calls", "errors", "total_ms", *(f"under_{edge}" for edge in EDGES))
 
@@ -35,37 +36,39 @@ class Counted(Protocol):
 
 async def count(tx: AsyncSession, entries: Iterable[Counted]) -> None:
     """Add the calls of a batch to their spans, in the transaction that writes the rows."""
-    sums: dict[tuple[str, datetime, str], list[float]] = defaultdict(lambda: [0.0] * len(_SUMS))
+    sums: dict[tuple[str, int, datetime, str], list[float]] = defaultdict(lambda: [0.0] * len(_SUMS))
     for entry in entries:
         if entry.category != "unified" or not entry.project_id:
             continue
-        row = sums[entry.project_id, _span(datetime.fromtimestamp(entry.started_at, UTC)), entry.provider or ""]
-        row[0] += 1
-        row[1] += not entry.success
-        row[2] += entry.duration_ms
-        for index, edge in enumerate(EDGES):
-            row[3 + index] += entry.duration_ms < edge
+        for minutes in (SHORT, LONG):
+            row = sums[entry.project_id, minutes, _span(entry.started_at, minutes), entry.provider or ""]
+            row[0] += 1
+            row[1] += not entry.success
+            row[2] += entry.duration_ms
+            for index, edge in enumerate(EDGES):
+                row[3 + index] += entry.duration_ms < edge
     if not sums:
         return
     # In one order, so that two processes that count the same spans can't wait for each other in a circle.
     rows = [
-        {"project_id": key[0], "span": key[1], "provider": key[2], **dict(zip(_SUMS, values, strict=True))}
+        {
+            "project_id": key[0],
+            "minutes": key[1],
+            "span": key[2],
+            "provider": key[3],
+            **dict(zip(_SUMS, values, strict=True)),
+        }
         for key, values in sorted(sums.items())
     ]
-    insert = postgresql.insert if _is_postgres(tx) else sqlite.insert
+    insert = postgresql.insert if tx.get_bind().dialect.name == "postgresql" else sqlite.insert
     statement = insert(LogStat)
     added = {name: getattr(LogStat, name) + getattr(statement.excluded, name) for name in _SUMS}
-    keys = ["project_id", "span", "provider"]
+    keys = ["project_id", "minutes", "span", "provider"]
     await tx.execute(statement.on_conflict_do_update(index_elements=keys, set_=added), rows)
 
 
-def _is_postgres(tx: AsyncSession) -> bool:
-    return tx.get_bind().dialect.name == "postgresql"
-
-
-def _span(moment: datetime) -> datetime:
-    seconds = int(SPAN.total_seconds())
-    return datetime.fromtimestamp(int(moment.timestamp()) // seconds * seconds, UTC)
+def _span(moment: float, minutes: int) -> datetime:
+    return datetime.fromtimestamp(moment // (60 * minutes) * (60 * minutes), UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +98,9 @@ async def series(
     tx: AsyncSession, project: ProjectId, *, since: datetime, steps: int = 48, provider: str | None = None
 ) -> list[Series]:
     """The time since `since` in equal steps: first all connectors together, then each, the busiest first."""
-    span: Any = LogStat.span
-    if clock.now() - since > FINE:  # the database adds hours up; a month of spans is too many to carry over
-        sqlite_hour = func.substr(LogStat.span, 1, 13, type_=String())
-        span = func.date_trunc("hour", LogStat.span) if _is_postgres(tx) else sqlite_hour
-    query = (
-        select(LogStat.provider, span, *(func.sum(getattr(LogStat, name)) for name in _SUMS))
-        .where(LogStat.project_id == project, LogStat.span >= _span(since))
-        .group_by(LogStat.provider, span)
+    minutes = LONG if clock.now() - since > FINE else SHORT
+    query = select(LogStat.provider, LogStat.span, *(getattr(LogStat, name) for name in _SUMS)).where(
+        LogStat.project_id == project, LogStat.minutes == minutes, LogStat.span >= _span(since.timestamp(), minutes)
     )
     if provider is not None:
         query = query.where(LogStat.provider == provider)
@@ -110,8 +108,7 @@ async def series(
     width = (now - since) / steps
     by_provider: dict[str, list[list[float]]] = {}
     everything = [[0.0] * len(_SUMS) for _ in range(steps)]
-    for name, moment, *values in await tx.execute(query):
-        span = datetime.fromisoformat(moment).replace(tzinfo=UTC) if isinstance(moment, str) else moment
+    for name, span, *values in await tx.execute(query):
         index = min(steps - 1, max(0, int((span - since) / width)))
         mine = by_provider.setdefault(name, [[0.0] * len(_SUMS) for _ in range(steps)])
         for target in (mine[index], everything[index]):

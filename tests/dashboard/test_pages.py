@@ -175,7 +175,13 @@ def test_a_failed_call_is_explained_and_can_be_copied_and_exported(crew: Crew, p
         entry
     ]
     assert "404" not in text(crew.viewer.get(f"{crew.base}/logs?status=2xx&path=nothing")).split("Newest first")[-1]
-    assert crew.viewer.get(f"{crew.base}/logs/charts?range=1h").text.count("<svg") >= 2
+    for span in ("1h", "24h", "7d", "30d"):
+        charts = crew.viewer.get(f"{crew.base}/logs/charts?range={span}")
+        assert charts.text.count('class="chart"') == 2
+        assert re.findall(r"<div><b>(\d+)</b><span>(calls|failed)", charts.text)[:2] == [
+            ("1", "calls"),
+            ("1", "failed"),
+        ]
 
 
 def test_the_request_tester_sends_a_call_and_masks_what_comes_back(crew: Crew, provider: Sandbox) -> None:

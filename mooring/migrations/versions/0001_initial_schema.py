@@ -91,6 +91,7 @@ def upgrade() -> None:
     op.create_table(
         "log_stats",
         sa.Column("project_id", sa.String(length=80), nullable=False),
+        sa.Column("minutes", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("span", Timestamp(), nullable=False),
         sa.Column("provider", sa.String(length=80), nullable=False),
         sa.Column("calls", sa.Integer(), nullable=False),
@@ -102,7 +103,7 @@ def upgrade() -> None:
         sa.Column("under_1000", sa.Integer(), nullable=False),
         sa.Column("under_3000", sa.Integer(), nullable=False),
         sa.Column("under_10000", sa.Integer(), nullable=False),
-        sa.PrimaryKeyConstraint("project_id", "span", "provider", name=op.f("pk_log_stats")),
+        sa.PrimaryKeyConstraint("project_id", "minutes", "span", "provider", name=op.f("pk_log_stats")),
     )
     op.create_index("ix_log_stats_span", "log_stats", ["span"], unique=False)
     op.create_table(
@@ -441,6 +442,7 @@ def upgrade() -> None:
         sa.Column("missing_scopes", Json, nullable=False),
         sa.Column("identity", sa.String(length=500), nullable=True),
         sa.Column("identity_label", sa.String(length=500), nullable=True),
+        sa.Column("search_text", sa.String(length=520), nullable=False),
         sa.Column("created_at", Timestamp(), nullable=False),
         sa.Column("updated_at", Timestamp(), nullable=False),
         sa.ForeignKeyConstraint(
@@ -460,20 +462,7 @@ def upgrade() -> None:
     op.create_index("ix_accounts_owner", "accounts", ["project_id", "origin_owner_id"], unique=False)
     op.create_index("ix_accounts_project_created", "accounts", ["project_id", "created_at", "id"], unique=False)
     op.create_index(
-        "ix_accounts_search",
-        "accounts",
-        [
-            "project_id",
-            "created_at",
-            "id",
-            "status",
-            "origin_owner_name",
-            "origin_owner_id",
-            "label",
-            "origin_username",
-            "identity_label",
-        ],
-        unique=False,
+        "ix_accounts_search", "accounts", ["project_id", "created_at", "id", "status", "search_text"], unique=False
     )
     op.create_table(
         "connection_attempts",
