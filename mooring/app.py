@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
@@ -22,9 +23,9 @@ from mooring.connect import api as connect_api
 from mooring.connect import assets, guides_api, hosted, hub_api, overview_api, pages, preflight_api
 from mooring.connectors import api as connectors_api
 from mooring.connectors import guide_pages
-from mooring.identity import project_api
+from mooring.identity import management_api, project_api, users
 from mooring.kit import clock, ids
-from mooring.kit.server import SAFE_HEADERS, Exchange, Receive, Scope, Send
+from mooring.kit.server import SAFE_HEADERS, AsgiApp, Exchange, Receive, Scope, Send
 from mooring.kit.web import DEFAULT_POLICY, Json, fault, install_error_handlers, limit_body, send_error
 from mooring.logs import api as logs_api
 from mooring.logs.writer import Entry
@@ -72,6 +73,7 @@ def create_app(settings: Settings, *, public_url: str) -> Edge:
         logs_api,
         metrics_api,
         webhooks_api,
+        management_api,
     ):
         api.include_router(module.router)
     _add_health(api)
@@ -102,6 +104,11 @@ def _refuse_nul(scope: Scope) -> None:
         raise errors.NotFound("no such path")
     if b"%00" in scope["query_string"]:
         raise errors.BadRequest("the query holds a NUL character")
+
+
+def dashboard_serves(path: str) -> bool:
+    """Whether a path belongs to the dashboard."""
+    return path in {"/", "/dashboard"} or path.startswith("/dashboard/")
 
 
 async def _cors(context: Context, scope: Scope) -> list[tuple[bytes, bytes]]:
@@ -144,6 +151,7 @@ class Edge:
         self._settings = settings
         self.public_url = public_url
         self._context: Context | None = None
+        self._pages: tuple[Context, AsgiApp] | None = None
         self._https = public_url.startswith("https://")
 
     @asynccontextmanager
@@ -151,6 +159,10 @@ class Edge:
         """Open the parts of the process and close them again. Refreshes that run are finished first."""
         context = await open_context(self._settings, public_url=self.public_url, supervised=supervised)
         self._context = self.api.state.context = context
+        link = await users.announce_set_up(context.db, self.public_url)
+        if link is not None:
+            notice = f"mooring: nobody is set up yet. Open this link within a day to become the admin:\n{link}"
+            print(notice, file=sys.stderr, flush=True)  # noqa: T201 - a person must see it, once
         try:
             yield context
         finally:
@@ -211,7 +223,9 @@ class Edge:
         try:
             _refuse_nul(scope)
             limited = limit_body(receive, limit) if limit else limit_body(receive)
-            if idempotent.applies(scope):
+            if dashboard_serves(path):
+                await self._dashboard(context)(scope, limited, reply)
+            elif idempotent.applies(scope):
                 await idempotent.serve(context, self.api, scope, limited, reply)
             else:
                 await self.api(scope, limited, reply)
@@ -243,6 +257,14 @@ class Edge:
                 )
                 duration = (time.perf_counter() - started) * 1000
                 context.logs.add(entry.finish(status, duration, error_code=scope.get("mooring.error_code")))
+
+    def _dashboard(self, context: Context) -> AsgiApp:
+        """The dashboard, loaded when somebody looks at it first: a hub that nobody looks at stays small."""
+        if self._pages is None or self._pages[0] is not context:
+            from mooring.dashboard.app import Dashboard
+
+            self._pages = (context, Dashboard(context))
+        return self._pages[1]
 
     def _extra_headers(self, scope: Scope, path: str, request_id: str) -> list[tuple[bytes, bytes]]:
         extra = [*SAFE_HEADERS, DEFAULT_POLICY, (b"x-request-id", request_id.encode())]

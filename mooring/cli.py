@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -31,6 +32,10 @@ projects_app = typer.Typer(help="Create and list projects.", no_args_is_help=Tru
 app.add_typer(connectors_app, name="connectors")
 app.add_typer(keys_app, name="api-key")
 app.add_typer(projects_app, name="project")
+users_app = typer.Typer(help="List the people of the dashboard, and let in who is locked out.", no_args_is_help=True)
+audit_app = typer.Typer(help="Read and verify the audit log.", no_args_is_help=True)
+app.add_typer(users_app, name="user")
+app.add_typer(audit_app, name="audit")
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 
@@ -74,11 +79,19 @@ def load_database_settings() -> Settings:
 
 def _in_database(action: Callable[[Any], Awaitable[T]]) -> T:
     """Run `action(tx)` in one write transaction on an up-to-date database."""
-    from mooring.runtime import prepare
+    import getpass
+
+    from mooring.identity import audit
+    from mooring.runtime import open_checked_vault, prepare
 
     async def run() -> T:
-        db = await prepare(load_database_settings())
+        loaded = load_database_settings()
+        db = await prepare(loaded)
         try:
+            audit.attach(db, await open_checked_vault(loaded, db))
+            await audit.prepare(db)
+            with contextlib.suppress(KeyError, OSError):  # a container's user may have no name
+                audit.act_as(audit.Actor("command", label=getpass.getuser()))
             async with db.begin() as tx:
                 return await action(tx)
         finally:
@@ -268,7 +281,7 @@ def api_key_create(
     label: Annotated[str, typer.Option(help="What the key is for.")] = "default",
     project: Annotated[str | None, typer.Option(help="Project id or name; the only one needs no naming.")] = None,
     scopes: Annotated[
-        str | None, typer.Option(help="Comma separated scopes; all but credentials:read by default.")
+        str | None, typer.Option(help="Comma separated scopes; all that need no naming by default.")
     ] = None,
 ) -> None:
     """Create an API key. It is printed this once, alone on standard output."""
@@ -372,6 +385,101 @@ def project_list() -> None:
 
     for project, organization in _in_database(service.list_projects):
         typer.echo(f"{project.id}\t{project.name}\t{organization}")
+
+
+@app.command("setup-link")
+def setup_link() -> None:
+    """Print the link by which the first person sets this installation up. It works once; older ones stop."""
+    from mooring.identity import users
+
+    loaded = load_settings()
+    token = _in_database(users.make_setup_token)
+    typer.echo(f"{loaded.public_url or 'http://127.0.0.1:8080'}/dashboard/set-up?token={token}")
+
+
+@users_app.command("list")
+def user_list() -> None:
+    """List the people who may sign in to the dashboard."""
+    from sqlalchemy import select
+
+    from mooring.identity.user_models import User
+    from mooring.kit.clock import iso
+
+    async def run(tx: Any) -> Any:
+        return (await tx.scalars(select(User).order_by(User.email))).all()
+
+    for user in _in_database(run):
+        seen = iso(user.last_sign_in_at) if user.last_sign_in_at else "never signed in"
+        factor = "second factor" if user.totp_at else "password alone"
+        typer.echo(f"{user.email}\t{user.name}\t{factor}\t{seen}")
+
+
+@users_app.command("reset")
+def user_reset(email: Annotated[str, typer.Argument(help="E-mail address of the person.")]) -> None:
+    """Print a link by which a person who is locked out chooses a new password. Old password, codes and sessions end."""
+    from sqlalchemy import select
+
+    from mooring.identity import users
+    from mooring.identity.user_models import User
+
+    loaded = load_settings()
+
+    async def run(tx: Any) -> Any:
+        user = await tx.scalar(select(User).where(User.email == email.strip().lower()))
+        if user is None:
+            raise errors.NotFound(f"nobody has the address {email!r}", hint="`mooring user list` shows them.")
+        return await users.lock_out(tx, user)
+
+    token = _in_database(run)
+    typer.echo(f"{loaded.public_url or 'http://127.0.0.1:8080'}/dashboard/welcome?token={token}")
+
+
+@audit_app.command("verify")
+def audit_verify() -> None:
+    """Check that no entry of the audit log was changed, removed or put in between; names the first bad one."""
+    from mooring.identity import audit
+
+    verdict = _with_vault(audit.verify)
+    if verdict.why:
+        typer.echo(f"entry {verdict.seq}: {verdict.why}", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"{verdict.entries} entries, whole; head {verdict.head}")
+
+
+@audit_app.command("list")
+def audit_list(
+    project: Annotated[str | None, typer.Option(help="Only entries of this project.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many.")] = 100,
+) -> None:
+    """List entries of the audit log, newest first."""
+    from mooring.identity import audit, service
+    from mooring.kit.clock import iso
+
+    async def run(tx: Any) -> Any:
+        id = (await service.find_project(tx, project)).id if project else None
+        return await audit.search(tx, project_id=id, limit=limit)
+
+    rows, _ = _in_database(run)
+    for e in rows:
+        who = e.actor_label or e.actor_id or e.actor_kind
+        what = e.target_label or e.target_id or ""
+        typer.echo(f"{e.seq}\t{iso(e.at)}\t{who}\t{e.address or '-'}\t{e.action}\t{e.result}\t{what}")
+
+
+def _with_vault(action: Callable[[Any, Any], Awaitable[T]]) -> T:
+    """Run `action(db, vault)` on an up-to-date database."""
+    from mooring.operations.keys import open_vault
+    from mooring.runtime import prepare
+
+    async def run() -> T:
+        loaded = load_database_settings()
+        db = await prepare(loaded)
+        try:
+            return await action(db, open_vault(loaded))
+        finally:
+            await db.close()
+
+    return asyncio.run(run())
 
 
 @app.command()

@@ -18,7 +18,7 @@ from mooring.connectors.registry import Registry, load_registry
 from mooring.courier.client import CourierClient
 from mooring.courier.wire import socket_path
 from mooring.errors import ConfigurationError
-from mooring.identity import sealing
+from mooring.identity import audit, sealing
 from mooring.identity import service as identity
 from mooring.identity.authenticator import Authenticator
 from mooring.identity.project_settings import ProjectReader
@@ -76,7 +76,9 @@ async def open_context(settings: Settings, *, public_url: str, supervised: bool 
     guard = EgressGuard(parse_allow(settings.egress_allow))
     db = await prepare(settings)
     try:
-        vault = await _open_vault(settings, db)
+        vault = await open_checked_vault(settings, db)
+        audit.attach(db, vault)
+        await audit.prepare(db)
         await _bootstrap(settings, db)
     except BaseException:
         await db.close()
@@ -125,7 +127,8 @@ def _registry(settings: Settings) -> Registry:
         ) from None
 
 
-async def _open_vault(settings: Settings, db: Database) -> Vault:
+async def open_checked_vault(settings: Settings, db: Database) -> Vault:
+    """The vault that fits the database, made when nothing is sealed yet. Raises ConfigurationError."""
     async with db.read() as tx:
         sealed_rows = await sealing.any_key(tx)
         # A new key beside old rows would look like success and lose every credential (rule V4).

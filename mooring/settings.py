@@ -77,6 +77,17 @@ def _public_url(value: str) -> str:
     return origin
 
 
+def _issuer(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        fine = parts.scheme in {"http", "https"} and bool(parts.hostname) and not parts.query and not parts.fragment
+    except ValueError:
+        fine = False
+    if not fine:
+        raise ValueError("must be an issuer such as https://login.example.com, exactly as the provider writes it")
+    return value
+
+
 def _bootstrap_key(value: str) -> str:
     if not _KEY_CHARS.fullmatch(value):
         raise ValueError("must be 32 to 256 printable characters without spaces and ':'")
@@ -210,6 +221,30 @@ class Settings:
         default=None,
         shown="none",
         secret=True,
+    )
+    oidc_issuer: str | None = _setting(
+        "MOORING_OIDC_ISSUER",
+        "Issuer of the OpenID provider at which people of the dashboard may sign in; they must have been invited.",
+        _issuer,
+        default=None,
+        shown="none",
+    )
+    oidc_client_id: str | None = _setting(
+        "MOORING_OIDC_CLIENT_ID",
+        "Client of this hub there; its redirect URI is `/dashboard/sso/callback` under MOORING_PUBLIC_URL.",
+        str,
+        default=None,
+        shown="none",
+    )
+    oidc_client_secret: str | None = _setting(
+        "MOORING_OIDC_CLIENT_SECRET", "Secret of that client.", str, default=None, shown="none", secret=True
+    )
+    egress_addresses: str = _setting(
+        "MOORING_EGRESS_ADDRESSES",
+        "Addresses that this hub's calls come from, comma separated; shown in the dashboard, for providers' firewalls.",
+        str,
+        default="",
+        shown="none",
     )
     connectors_dir: Path | None = _setting(
         "MOORING_CONNECTORS_DIR", "Folder of your own connectors.", _path, default=None, shown="none"

@@ -16,7 +16,7 @@ from mooring.accounts import probes, revocation, schedule
 from mooring.accounts.context import Context
 from mooring.kit import jobs
 from mooring.kit.jobs import Claim
-from mooring.maintenance import housekeeping
+from mooring.maintenance import anchor, housekeeping
 from mooring.webhooks import delivery
 
 log = structlog.get_logger(__name__)
@@ -49,6 +49,7 @@ PERIODIC: Mapping[str, Periodic] = {
     "expect_failures": Periodic(60.0, schedule.announce_failures),
     "probe_due": Periodic(30.0, probes.probe_due),
     "housekeeping": Periodic(300.0, housekeeping),
+    "audit_anchor": Periodic(600.0, anchor),
 }
 
 

@@ -22,6 +22,9 @@ GOOD = [
     ("MOORING_LOG_LEVEL", "WARNING", "warning"),
     ("MOORING_BOOTSTRAP_API_KEY", "k" * 32, "k" * 32),
     ("MOORING_CONNECTORS_DIR", "/etc/connectors", Path("/etc/connectors")),
+    ("MOORING_OIDC_ISSUER", "https://login.example.com/tenant", "https://login.example.com/tenant"),
+    ("MOORING_OIDC_CLIENT_ID", "hub", "hub"),
+    ("MOORING_EGRESS_ADDRESSES", "192.0.2.1, 2001:db8::1", "192.0.2.1, 2001:db8::1"),
 ]
 
 
@@ -55,6 +58,9 @@ WRONG = [
     ("MOORING_EGRESS_ALLOW", "*.lan:80"),
     ("MOORING_EGRESS_ALLOW", "redmine.lan:0"),
     ("MOORING_EGRESS_ALLOW", "redmine.lan:80,redmine.lan:65536"),
+    ("MOORING_OIDC_ISSUER", "login.example.com"),
+    ("MOORING_OIDC_ISSUER", "https://login.example.com/?sekret=1"),
+    ("MOORING_OIDC_ISSUER", "https://[::1"),
     ("MOORING_ALLOWED_ORIGINS", "app.example.com"),
     ("MOORING_ALLOWED_ORIGINS", "https://app.example.com/page"),
     ("MOORING_ALLOWED_ORIGINS", "https://*.example.com"),

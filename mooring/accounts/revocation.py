@@ -8,6 +8,7 @@ from typing import Protocol
 
 import orjson
 import structlog
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mooring import errors
@@ -92,3 +93,9 @@ async def revoke(context: Context, job: Claim) -> datetime | None:
             raise errors.ProviderError("the provider refused the revocation")
         log.info("token revoked at the provider", account_id=account_id, kind=hint)
     return None
+
+
+async def is_pending(tx: AsyncSession, project: ProjectId) -> bool:
+    """Whether a revocation of the project still waits or runs. One that gave up counts no more."""
+    rows = await tx.scalars(select(jobs.Job.payload).where(jobs.Job.kind == KIND, jobs.Job.state == "ready"))
+    return any(payload.get("project_id") == project for payload in rows)

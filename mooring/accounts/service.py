@@ -21,7 +21,7 @@ from mooring.accounts.serving import NOT_FOUND
 from mooring.accounts.testing import Identity
 from mooring.auth_configs.models import AuthConfig
 from mooring.connectors.definition import AuthMethod
-from mooring.identity import sealing
+from mooring.identity import audit, sealing
 from mooring.identity.service import ProjectId, lock_project
 from mooring.kit import clock, ids
 from mooring.kit.db import record_change
@@ -140,14 +140,15 @@ async def search(
     if providers:
         query = query.where(Account.connector_key.in_(providers))
     if statuses:
-        query = query.where(or_(*(_has_status(s) for s in statuses)))
+        query = query.where(or_(*(has_status(s) for s in statuses)))
     else:
         query = query.where(Account.status != "archived")
     rows = await tx.execute(query.order_by(Account.created_at.desc(), Account.id).offset(offset).limit(limit))
     return [(row[0], row[1]) for row in rows]
 
 
-def _has_status(status: str) -> Any:
+def has_status(status: str) -> Any:
+    """Whether an account has this status as callers see it."""
     hidden = ("active", "error", "expired")  # what a disabled auth config turns into `inactive`
     if status == "inactive":
         return and_(Account.status.in_(hidden), AuthConfig.active.is_(False))
@@ -351,6 +352,14 @@ async def announce(tx: AsyncSession, account: Account, event: str, **more: Any) 
         record_id=account.id,
         account_id=account.id,
         payload=payload | more,
+    )
+    audit.note(
+        tx,
+        event,
+        project_id=account.project_id,
+        target=("account", account.id),
+        label=account.label or account.origin_owner_name,
+        detail={"connector": account.connector_key, "status": account.status},
     )
 
 

@@ -16,7 +16,7 @@ from mooring import errors
 from mooring.auth_configs.models import AuthConfig
 from mooring.connectors.definition import AuthMethod, Connector
 from mooring.connectors.registry import Registry
-from mooring.identity import sealing
+from mooring.identity import audit, sealing
 from mooring.identity.service import ProjectId, lock_project
 from mooring.kit import clock, ids
 from mooring.kit.db import record_change
@@ -200,6 +200,14 @@ async def _announce(tx: AsyncSession, row: AuthConfig, event: str) -> None:
         environment=row.environment,
     )
     await webhooks.emit(tx, project_id=row.project_id, event=event, record_id=row.id, payload=payload)
+    audit.note(
+        tx,
+        event,
+        project_id=row.project_id,
+        target=("auth_config", row.id),
+        label=row.name,
+        detail={"connector": row.connector_key, "method": row.method_key},
+    )
 
 
 async def _make_default(tx: AsyncSession, row: AuthConfig) -> None:

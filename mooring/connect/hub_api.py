@@ -21,6 +21,7 @@ from mooring.connectors.definition import AuthMethod, Connector
 from mooring.connectors.definition import Field as FieldSpec
 from mooring.diagnosis.evidence import describe
 from mooring.diagnosis.table import CAUSES
+from mooring.identity import audit
 from mooring.kit.body import Body
 from mooring.protocol.redact import clean_line
 
@@ -48,6 +49,7 @@ async def _session(request: Request, token: str | None, *, grace: float = 0) -> 
         session = await service.by_token(tx, token, grace=grace)
     service.require_browser(session, request.headers.get("x-hub-browser"))
     request.scope["mooring.hub_origins"] = context.origins_of(await context.projects(session.project_id))
+    audit.act_as(service.actor_of(session, request.client.host if request.client else None))
     return session
 
 

@@ -32,7 +32,7 @@ from mooring.diagnosis import report
 from mooring.diagnosis.evidence import Evidence
 from mooring.diagnosis.rules import diagnose
 from mooring.diagnosis.table import CAUSES
-from mooring.identity import sealing
+from mooring.identity import audit, sealing
 from mooring.identity.service import ProjectId
 from mooring.kit import clock, ids
 from mooring.kit.http import HttpFailure
@@ -318,6 +318,7 @@ def _forgery(transaction: OAuthTransaction, connector_key: str, browser: str | N
 async def _complete(context: Context, transaction: OAuthTransaction, params: Mapping[str, str]) -> str:
     async with context.db.read() as tx:
         session = await tx.get_one(ConnectSession, transaction.session_id)
+        audit.act_as(service.actor_of(session))
         attempt = await service.get_attempt(tx, session.id, transaction.attempt_id)
         _require_pending(attempt)
         row = await auth_configs.get(tx, ProjectId(transaction.project_id), transaction.auth_config_id)

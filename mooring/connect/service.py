@@ -19,7 +19,8 @@ from mooring.auth_configs import service as auth_configs
 from mooring.auth_configs.models import AuthConfig
 from mooring.connect.models import ConnectionAttempt, ConnectSession
 from mooring.connectors.registry import Registry
-from mooring.identity import project_settings
+from mooring.identity import audit, project_settings
+from mooring.identity.models import Project
 from mooring.identity.service import ProjectId
 from mooring.kit import clock, ids
 from mooring.webhooks import service as webhooks
@@ -123,6 +124,14 @@ async def create(
     )
     tx.add(row)
     await tx.flush()
+    audit.note(
+        tx,
+        "connect_session.created",
+        project_id=project,
+        target=("connect_session", str(row.id)),
+        label=ask.origin_owner_name,
+        detail={"provider": provider, "account_id": ask.account_id},
+    )
     return row, token
 
 
@@ -148,10 +157,19 @@ async def by_token(tx: AsyncSession, token: str | None, *, grace: float = 0) -> 
     Raises SessionExpired, the same for unknown and expired tokens.
     """
     if token and len(token) <= 200:
-        row = await tx.scalar(select(ConnectSession).where(ConnectSession.token_hash == ids.digest(token)))
+        row = await tx.scalar(
+            select(ConnectSession)
+            .join(Project, Project.id == ConnectSession.project_id)
+            .where(ConnectSession.token_hash == ids.digest(token), Project.deleted_at.is_(None))
+        )
         if row is not None and row.expires_at + timedelta(seconds=grace) > clock.now():
             return row
     raise errors.SessionExpired("the connect session is unknown or has expired")
+
+
+def actor_of(session: ConnectSession, address: str | None = None) -> audit.Actor:
+    """The end user of a session as the audit log names them."""
+    return audit.Actor("hub_session", str(session.id), session.origin_owner_name, address)
 
 
 async def latest_attempt(tx: AsyncSession, session: ConnectSession) -> ConnectionAttempt | None:

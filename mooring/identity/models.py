@@ -29,6 +29,12 @@ class Project(Base):
     organization_id: Mapped[int] = mapped_column(ForeignKey("organizations.id", ondelete="RESTRICT"), index=True)
     name: Mapped[str] = mapped_column(String(200))
     created_at: Mapped[datetime]
+    deleted_at: Mapped[datetime | None] = mapped_column(index=True)
+    """Set when somebody deleted it: its keys stop at once, its rows go after the days of grace."""
+    ip_allowlist: Mapped[list[str]] = mapped_column(default=list)
+    """Addresses, ranges and networks from which API keys may call; empty means from anywhere."""
+    log_days: Mapped[int] = mapped_column(default=90)
+    """How long request logs are kept (contract §2.9)."""
 
 
 class ProjectSettingsRow(Base):

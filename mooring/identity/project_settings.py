@@ -13,6 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mooring import errors
+from mooring.identity import audit
 from mooring.identity.models import Project, ProjectSettingsRow
 from mooring.identity.service import ProjectId, lock_project
 from mooring.kit import clock
@@ -139,6 +140,9 @@ async def change(tx: AsyncSession, project: ProjectId, new: SettingsChange) -> P
     row.updated_at = clock.now()
     record_change(tx, "project", project)
     record_change(tx, "project_origins", "all")
+    shown = {k: v for k, v in values.items() if k not in {"logo", "logo_type"}}
+    detail = {"changed": sorted(values), **shown}
+    audit.note(tx, "project.settings_changed", project_id=project, target=("project", project), detail=detail)
     await tx.flush()
     return await get(tx, project)
 

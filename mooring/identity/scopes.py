@@ -14,8 +14,12 @@ SCOPES: Final[dict[str, str]] = {
     "unified:read": "Call providers through the proxy with GET, HEAD and OPTIONS.",
     "unified:write": "Call providers through the proxy with any other method.",
     "actions:execute": "Run actions.",
+    "keys:write": "List, create, disable and delete API keys; a made key has no scope that its maker lacks.",
+    "audit:read": "Read the audit log.",
 }
 """Scope → what it permits."""
 
-DEFAULT: Final[tuple[str, ...]] = tuple(s for s in SCOPES if s != "credentials:read")
-"""What a made key gets unless told otherwise: all but reading credentials (contract §1: off by default)."""
+_NAMED: Final = frozenset({"credentials:read", "keys:write", "audit:read"})
+
+DEFAULT: Final[tuple[str, ...]] = tuple(s for s in SCOPES if s not in _NAMED)
+"""What a made key gets unless told otherwise: all but what must be asked for by name (contract §1)."""

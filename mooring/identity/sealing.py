@@ -6,8 +6,9 @@ from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mooring.identity.models import DataKeyRow
+from mooring.identity.user_models import HostSecret
 from mooring.kit import clock, ids
-from mooring.kit.vault import DataKey, Owner, Vault, VaultError, WrappedKey
+from mooring.kit.vault import DataKey, Owner, Vault, VaultError, WrappedKey, sealed_with
 
 
 async def find_key(tx: AsyncSession, owner: Owner) -> WrappedKey | None:
@@ -58,10 +59,12 @@ async def shred_key(tx: AsyncSession, owner: Owner) -> None:
 
 async def missing_master_keys(tx: AsyncSession, vault: Vault) -> list[str]:
     """Ids of master keys that rows need and this process lacks. A start with any of them is refused."""
-    used = (await tx.scalars(select(DataKeyRow.kek_id).distinct())).all()
-    return sorted(set(used) - vault.key_ids)
+    used = set((await tx.scalars(select(DataKeyRow.kek_id).distinct())).all())
+    used |= {id for sealed in await tx.scalars(select(HostSecret.sealed)) if (id := sealed_with(sealed)) is not None}
+    return sorted(used - vault.key_ids)
 
 
 async def any_key(tx: AsyncSession) -> bool:
     """Whether anything in the database is sealed."""
-    return (await tx.execute(select(DataKeyRow.id).limit(1))).first() is not None
+    found = await tx.execute(select(DataKeyRow.id).limit(1))
+    return found.first() is not None or (await tx.execute(select(HostSecret.name).limit(1))).first() is not None

@@ -14,6 +14,8 @@ from sqlalchemy import func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mooring import errors
+from mooring.identity import audit
+from mooring.identity.addresses import Network, contains, parse_networks
 from mooring.identity.models import ApiKey, Organization, Project, ProjectSettingsRow
 from mooring.identity.scopes import DEFAULT, SCOPES
 from mooring.kit import clock, ids
@@ -37,6 +39,17 @@ class Caller:
     scopes: frozenset[str]
     advanced_logs: str = "off"  # the project's switch: off, errors or all
     advanced_logs_days: int = 7
+    networks: tuple[Network, ...] = ()
+    """Where the key may be used from; empty means anywhere."""
+
+    def require_address(self, address: str | None) -> None:
+        """Raise Forbidden unless the project's allowlist permits the caller's address."""
+        if self.networks and not contains(self.networks, address):
+            raise errors.Forbidden(
+                "calls from this address are not allowed",
+                code="AddressNotAllowedError",
+                hint="An admin of the project keeps the list of allowed addresses, under Settings.",
+            )
 
     def require(self, scope: str) -> None:
         """Raise Forbidden unless the key has the scope."""
@@ -72,18 +85,25 @@ async def authenticate(tx: AsyncSession, key: str) -> Caller:
                 select(
                     ApiKey,
                     Project.organization_id,
+                    Project.ip_allowlist,
                     ProjectSettingsRow.advanced_logs,
                     ProjectSettingsRow.advanced_logs_days,
                 )
                 .join(Project, Project.id == ApiKey.project_id)
                 .outerjoin(ProjectSettingsRow, ProjectSettingsRow.project_id == Project.id)
-                .where(ApiKey.id == key_id_of(key))
+                .where(ApiKey.id == key_id_of(key), Project.deleted_at.is_(None))
             )
         ).first()
         if row is not None and hmac.compare_digest(row[0].hash, ids.digest(key)) and row[0].enabled:
             found: ApiKey = row[0]
-            caller = Caller(found.id, ProjectId(found.project_id), row[1], frozenset(found.scopes))
-            return caller if row[2] is None else replace(caller, advanced_logs=row[2], advanced_logs_days=row[3])
+            caller = Caller(
+                found.id,
+                ProjectId(found.project_id),
+                row[1],
+                frozenset(found.scopes),
+                networks=parse_networks(row[2]),
+            )
+            return caller if row[3] is None else replace(caller, advanced_logs=row[3], advanced_logs_days=row[4])
     raise errors.Unauthorized("the API key is unknown or disabled", headers=CHALLENGE)
 
 
@@ -109,6 +129,8 @@ async def create_organization(tx: AsyncSession, name: str) -> Organization:
     organization = Organization(name=name, created_at=clock.now())
     tx.add(organization)
     await tx.flush()
+    target = ("organization", str(organization.id))
+    audit.note(tx, "organization.created", organization_id=organization.id, target=target, label=name)
     return organization
 
 
@@ -118,10 +140,14 @@ async def create_project(tx: AsyncSession, organization_id: int, name: str) -> P
     id = _numbered(slug)
     while await tx.get(Project, id) is not None:
         id = _numbered(slug)
-    project = Project(id=id, organization_id=organization_id, name=name, created_at=clock.now())
+    project = Project(
+        id=id, organization_id=organization_id, name=name, created_at=clock.now(), ip_allowlist=[], log_days=90
+    )
     tx.add(project)
     record_change(tx, "project_origins", "all")
     await tx.flush()
+    target = ("project", id)
+    audit.note(tx, "project.created", project_id=id, organization_id=organization_id, target=target, label=name)
     return project
 
 
@@ -180,6 +206,7 @@ async def create_api_key(tx: AsyncSession, project_id: str, label: str, scopes: 
         )
     )
     await tx.flush()
+    audit.note(tx, "api_key.created", project_id=project_id, target=("api_key", key_id), label=label)
     return MadeKey(key_id, secret)
 
 
@@ -191,25 +218,28 @@ async def list_api_keys(tx: AsyncSession, project_id: str | None = None) -> Sequ
     return (await tx.scalars(query)).all()
 
 
-async def _api_key(tx: AsyncSession, key_id: str) -> ApiKey:
+async def _api_key(tx: AsyncSession, key_id: str, project_id: str | None) -> ApiKey:
     row = await tx.get(ApiKey, key_id)
-    if row is None:
+    if row is None or project_id not in {None, row.project_id}:
         raise errors.NotFound(f"no API key {key_id!r}", hint="`mooring api-key list` shows their ids.")
     return row
 
 
-async def set_api_key_enabled(tx: AsyncSession, key_id: str, *, enabled: bool) -> ApiKey:
-    """Enable or disable an API key; every worker notices within a second."""
-    row = await _api_key(tx, key_id)
+async def set_api_key_enabled(tx: AsyncSession, key_id: str, *, enabled: bool, project_id: str | None = None) -> ApiKey:
+    """Enable or disable an API key; every worker notices within a second. With a project, only a key of it."""
+    row = await _api_key(tx, key_id, project_id)
     row.enabled = enabled
+    action = "api_key.enabled" if enabled else "api_key.disabled"
+    audit.note(tx, action, project_id=row.project_id, target=("api_key", row.id), label=row.label)
     record_change(tx, "api_key", row.id)
     return row
 
 
-async def delete_api_key(tx: AsyncSession, key_id: str) -> ApiKey:
-    """Delete an API key for good; every worker notices within a second."""
-    row = await _api_key(tx, key_id)
+async def delete_api_key(tx: AsyncSession, key_id: str, *, project_id: str | None = None) -> ApiKey:
+    """Delete an API key for good; every worker notices within a second. With a project, only a key of it."""
+    row = await _api_key(tx, key_id, project_id)
     await tx.delete(row)
+    audit.note(tx, "api_key.deleted", project_id=row.project_id, target=("api_key", row.id), label=row.label)
     record_change(tx, "api_key", row.id)
     return row
 

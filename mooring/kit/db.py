@@ -5,7 +5,7 @@ One SQL subset serves SQLite and PostgreSQL. A transaction never spans a network
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -80,6 +80,13 @@ def record_change(tx: AsyncSession, topic: str, key: str) -> None:
     tx.info.setdefault("changes", []).append((topic, key))
 
 
+def before_commit(tx: AsyncSession, work: Callable[[AsyncSession], Awaitable[None]]) -> None:
+    """Run `work(tx)` as the last thing of this transaction, once, whoever asked for it how often."""
+    waiting: list[Any] = tx.info.setdefault("before_commit", [])
+    if work not in waiting:
+        waiting.append(work)
+
+
 async def now_of(tx: AsyncSession) -> datetime:
     """The time by which processes on several hosts agree: the database server's. SQLite has one host and its clock."""
     if tx.get_bind().dialect.name == "sqlite":
@@ -118,6 +125,8 @@ class Database:
         parsed = make_url(url)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         self._on_commit: list[Any] = []
+        self.info: dict[str, Any] = {}
+        """What every transaction carries in its `info`: parts of the process that rules need and plumbing does not know."""
         if self.is_sqlite:
             self._reader, self._writer = self._sqlite_engines(parsed)
         else:
@@ -177,7 +186,10 @@ class Database:
             await outer.flush()
             return
         async with self._write() as session, session.begin():
+            session.info.update(self.info)
             yield session
+            for work in session.info.pop("before_commit", ()):
+                await work(session)
         for topic, key in session.info.get("changes", ()):
             for listener in self._on_commit:
                 listener(topic, key)

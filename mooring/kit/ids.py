@@ -7,6 +7,7 @@ import os
 import secrets
 import time
 import uuid
+from datetime import UTC, datetime
 
 _ALPHABET = "0123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
@@ -56,3 +57,11 @@ def secret_token(size: int = 32) -> str:
 def digest(token: str) -> bytes:
     """SHA-256 of a token. Enough for tokens of full entropy; passwords need Argon2 (rule A1)."""
     return hashlib.sha256(token.encode()).digest()
+
+
+def time_of(id: str) -> datetime | None:
+    """When `time_uuid` made an id, or None for anything else."""
+    try:
+        return datetime.fromtimestamp(int(id[:8] + id[9:13], 16) / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None

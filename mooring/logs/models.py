@@ -1,11 +1,11 @@
-"""Table of the request log."""
+"""Tables of the request log."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Index, LargeBinary, String
+from sqlalchemy import Index, LargeBinary, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from mooring.kit.db import Base
@@ -45,8 +45,17 @@ class RequestLog(Base):
     a column of its own costs every row more than these do."""
 
     __table_args__ = (
-        Index("ix_request_logs_project_id", "project_id", "id"),
+        Index("ix_request_logs_project_id", "project_id", "category", "id"),
         Index("ix_request_logs_account", "project_id", "account_id", "id"),
+        Index("ix_request_logs_provider", "project_id", "provider", "id"),
+        Index(
+            "ix_request_logs_errors",
+            "project_id",
+            "category",
+            "id",
+            sqlite_where=text("NOT success"),
+            postgresql_where=text("NOT success"),
+        ),
     )
 
 
@@ -63,3 +72,26 @@ class RequestDetail(Base):
     account_id: Mapped[str] = mapped_column(String(40), index=True)
     sealed: Mapped[bytes] = mapped_column(LargeBinary)
     expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class LogStat(Base):
+    """Calls of one connector in one span of time, counted as they are logged: charts must not read every row."""
+
+    __tablename__ = "log_stats"
+
+    project_id: Mapped[str] = mapped_column(String(80), primary_key=True)
+    minutes: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    """How long the span is: every call is counted in a short one and in a long one."""
+    span: Mapped[datetime] = mapped_column(primary_key=True)
+    provider: Mapped[str] = mapped_column(String(80), primary_key=True)
+    calls: Mapped[int]
+    errors: Mapped[int]
+    total_ms: Mapped[float]
+    under_30: Mapped[int]
+    under_100: Mapped[int]
+    under_300: Mapped[int]
+    under_1000: Mapped[int]
+    under_3000: Mapped[int]
+    under_10000: Mapped[int]
+
+    __table_args__ = (Index("ix_log_stats_span", "span"),)

@@ -18,6 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mooring.kit.db import Database, is_away
+from mooring.logs import stats
 from mooring.logs.models import RequestDetail
 from mooring.logs.record import Record
 
@@ -263,6 +264,7 @@ class LogWriter:
                         details = _details(batch)
                         if details:
                             await tx.execute(self._insert_details, details)
+                        await stats.count(tx, batch)
                 except asyncio.CancelledError:
                     self._waiting.extendleft(reversed(batch))
                     raise

@@ -19,7 +19,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from mooring import errors
 from mooring.errors import ConfigurationError
+from mooring.identity import secrets
 from mooring.identity.models import DataKeyRow
+from mooring.identity.user_models import HostSecret
 from mooring.kit import vault as vaults
 from mooring.kit.db import Database
 from mooring.kit.idempotency import IdempotencyRecord
@@ -77,10 +79,15 @@ async def rows_per_key(tx: AsyncSession) -> dict[str, int]:
     found: Counter[str] = Counter()
     for kek_id, number in await tx.execute(select(DataKeyRow.kek_id, func.count()).group_by(DataKeyRow.kek_id)):
         found[kek_id] += number
-    if IdempotencyRecord.__tablename__ not in await tables(tx):
-        return dict(found)
-    heads = select(func.substr(IdempotencyRecord.answer, 1, _HEAD)).where(IdempotencyRecord.answer.is_not(None))
-    found.update(id for head in await tx.scalars(heads) if (id := vaults.sealed_with(bytes(head))) is not None)
+    there = await tables(tx)
+    heads: list[bytes | None] = []
+    if IdempotencyRecord.__tablename__ in there:
+        heads += await tx.scalars(
+            select(func.substr(IdempotencyRecord.answer, 1, _HEAD)).where(IdempotencyRecord.answer.is_not(None))
+        )
+    if HostSecret.__tablename__ in there:
+        heads += await tx.scalars(select(func.substr(HostSecret.sealed, 1, _HEAD)))
+    found.update(id for head in heads if head and (id := vaults.sealed_with(bytes(head))) is not None)
     return dict(found)
 
 
@@ -149,9 +156,10 @@ async def rotate(db: Database, vault: Vault, target: str, progress: Progress) ->
             failed |= batch.failed
             progress(min(moved, total), total)
             await asyncio.sleep(PAUSE)
-        answers, lost = await _reseal_answers(db, vault, target)
-        moved += answers
-        failed |= lost
+        for reseal in (_reseal_answers, _reseal_host_secrets):
+            resealed, lost = await reseal(db, vault, target)
+            moved += resealed
+            failed |= lost
         left = max(0, await _remaining(db, target) - len(failed))
         if not left:
             break
@@ -239,6 +247,29 @@ async def _reseal_answers(db: Database, vault: Vault, target: str) -> tuple[int,
         await asyncio.sleep(PAUSE)
 
 
+async def _reseal_host_secrets(db: Database, vault: Vault, target: str) -> tuple[int, set[str]]:
+    """Seal the installation's own secrets anew: the audit log's key, second factors, the client secret of sign-in."""
+    moved, failed = 0, set[str]()
+    async with db.read() as tx:
+        if HostSecret.__tablename__ not in await tables(tx):
+            return 0, failed
+        names = (await tx.scalars(select(HostSecret.name).order_by(HostSecret.name))).all()
+    for name in names:
+        _require_primary(vault, target)
+        async with db.begin() as tx:
+            row = await tx.get(HostSecret, name, with_for_update=True)
+            if row is None or vaults.sealed_with(row.sealed) == target:
+                continue
+            try:
+                plain = vault.open_bytes(row.sealed, purpose=secrets.purpose_of(name))
+            except VaultError:
+                failed.add(name)
+                continue
+            row.sealed = vault.seal_bytes(plain, purpose=secrets.purpose_of(name))
+            moved += 1
+    return moved, failed
+
+
 def _require_primary(vault: Vault, target: str) -> None:
     vault.reload_if_changed()
     if vault.primary_id != target:
@@ -272,7 +303,8 @@ async def retire(db: Database, settings: Settings, vault: Vault, id: str) -> Non
             )
         async with db.begin() as tx:
             if not db.is_sqlite:  # SQLite's write transactions exclude each other anyway
-                locked = sorted({"data_keys", IdempotencyRecord.__tablename__} & await tables(tx))
+                sealing = {"data_keys", IdempotencyRecord.__tablename__, HostSecret.__tablename__}
+                locked = sorted(sealing & await tables(tx))
                 await tx.execute(text(f"LOCK TABLE {', '.join(locked)} IN SHARE MODE"))
             _require_unused(await rows_per_key(tx), id)
             if id in _journal_keys(journal_path(settings.data_dir)):

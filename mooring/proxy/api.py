@@ -117,7 +117,7 @@ async def _perform(
             caller.require("unified:write")
         if not account_id:
             raise errors.BadRequest("the header x-account-id is missing", hint="Send the id of a linked account in it.")
-        ask = _ask(method, body, request.headers.get("prefer"), request.headers.get("x-mooring-retry"))
+        ask = ask_of(method, body, request.headers.get("prefer"), request.headers.get("x-mooring-retry"))
         entry.bytes_up = len(ask.body) if isinstance(ask.body, bytes) else 0
         out = await _within_life(context, caller, account_id, ask, entry)
         try:
@@ -148,14 +148,15 @@ async def _within_life(context: Context, caller: Caller, account_id: str, ask: C
         async with asyncio.timeout(service.LIFE_SECONDS):
             answer = await service.call(context, caller.project_id, account_id, ask, entry)
             try:
-                return await _envelope(answer, entry)
+                return await envelope(answer, entry)
             finally:
                 await answer.aclose()
     except TimeoutError:
         raise errors.RequestTooSlow(f"the call took longer than {service.LIFE_SECONDS:g} s") from None
 
 
-def _ask(method: str, body: ProxyRequest, prefer: str | None, retry: str | None) -> Call:
+def ask_of(method: str, body: ProxyRequest, prefer: str | None = None, retry: str | None = None) -> Call:
+    """The call that a request asks for."""
     path, _, query = (body.path or "").partition("?")
     headers = [(k, str(v)) for k, v in (body.headers or {}).items() if v is not None]
     names = {k.lower(): v for k, v in headers}
@@ -190,7 +191,8 @@ def _json(content: Any) -> bytes:
         return json.dumps(content).encode()
 
 
-async def _envelope(answer: Answer, entry: Entry) -> dict[str, Any]:
+async def envelope(answer: Answer, entry: Entry | None = None) -> dict[str, Any]:
+    """The provider's whole answer as one JSON object, with the credential masked."""
     body = bytearray()
     try:
         async for chunk in answer.response.chunks():
@@ -205,9 +207,10 @@ async def _envelope(answer: Answer, entry: Entry) -> dict[str, Any]:
         raise service.refusal(answer.connector_title, e) from None
     if answer.scanner:
         body += answer.scanner.flush()
-    entry.bytes_down = len(body)
-    if entry.record is not None:
-        entry.record.take(bytes(body))
+    if entry is not None:
+        entry.bytes_down = len(body)
+        if entry.record is not None:
+            entry.record.take(bytes(body))
     headers: dict[str, str] = {}
     for raw_name, raw_value in inbound(answer.response.raw_headers):
         if answer.scanner:

@@ -95,6 +95,7 @@ async def _serve(context: Context, exchange: Exchange, query: str, entry: Entry,
     entry.project_id, entry.source_id = identity.project_id, identity.key_id
     if identity.advanced_logs != "off":
         entry.keep_details(errors_only=identity.advanced_logs == "errors", days=identity.advanced_logs_days)
+    identity.require_address(entry.source_ip)
     method = exchange.method
     identity.require("unified:read" if method in service.SAFE_METHODS else "unified:write")
     if not account_id:

@@ -11,6 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mooring import errors
+from mooring.identity import audit
 from mooring.identity.service import ProjectId
 from mooring.kit import clock
 from mooring.webhooks import events as catalogue
@@ -116,6 +117,7 @@ async def replay_one(tx: AsyncSession, project: ProjectId, endpoint_id: str, eve
     row.status, row.attempts, row.next_attempt_at = PENDING, 0, clock.now()
     await tx.flush()
     await service.wake(tx, endpoint_id, row.lane)
+    audit.note(tx, "webhook.replayed", project_id=project, target=("webhook", endpoint_id), label=event.id)
     return row, event
 
 
@@ -138,6 +140,8 @@ async def replay_since(
     if count:
         which = "failed" if failed_only else "all"
         await service.start_replay(tx, endpoint_id, after=first - 1, until=last, which=which)
+    detail = {"since": clock.iso(since), "failed_only": failed_only}
+    audit.note(tx, "webhook.replayed", project_id=project, target=("webhook", endpoint_id), detail=detail)
     return int(count)
 
 

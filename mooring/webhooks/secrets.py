@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mooring import errors
-from mooring.identity import sealing
+from mooring.identity import audit, sealing
 from mooring.kit import clock, ids
 from mooring.kit.vault import Owner, Vault
 from mooring.protocol import signing
@@ -68,6 +68,7 @@ async def add(tx: AsyncSession, vault: Vault, endpoint: WebhookEndpoint, *, acti
     )
     tx.add(row)
     await tx.flush()
+    _note(tx, endpoint, row, "webhook_secret.created")
     return MadeSecret(row, secret)
 
 
@@ -78,6 +79,7 @@ async def switch(tx: AsyncSession, endpoint: WebhookEndpoint, id: str, *, active
         await _require_another(tx, endpoint, row)
     row.active = active
     await tx.flush()
+    _note(tx, endpoint, row, "webhook_secret.activated" if active else "webhook_secret.deactivated")
     return row
 
 
@@ -87,6 +89,11 @@ async def remove(tx: AsyncSession, endpoint: WebhookEndpoint, id: str) -> None:
     await _require_another(tx, endpoint, row)
     await tx.delete(row)
     await tx.flush()
+    _note(tx, endpoint, row, "webhook_secret.deleted")
+
+
+def _note(tx: AsyncSession, endpoint: WebhookEndpoint, row: WebhookSecret, action: str) -> None:
+    audit.note(tx, action, project_id=endpoint.project_id, target=("webhook_secret", row.id), label=endpoint.id)
 
 
 async def forget(tx: AsyncSession, endpoint: WebhookEndpoint) -> None:

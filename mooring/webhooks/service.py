@@ -9,6 +9,7 @@ from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mooring import errors
+from mooring.identity import audit
 from mooring.identity.service import ProjectId
 from mooring.kit import clock, ids, jobs
 from mooring.kit.egress import EgressGuard, is_public
@@ -183,6 +184,7 @@ async def create(
     )
     tx.add(row)
     await tx.flush()
+    _note(tx, row, "webhook.created")
     return row, await secrets.add(tx, vault, row, active=True)
 
 
@@ -213,7 +215,13 @@ async def change(
         row.disabled_reason, row.disabled_at = BY_USER, now
     row.updated_at = now
     await tx.flush()
+    _note(tx, row, "webhook.updated", changed=sorted(given))
     return row
+
+
+def _note(tx: AsyncSession, row: WebhookEndpoint, action: str, **detail: Any) -> None:
+    target = ("webhook", row.id)
+    audit.note(tx, action, project_id=row.project_id, target=target, label=redact_url(row.url), detail=detail)
 
 
 async def remove(tx: AsyncSession, project: ProjectId, id: str) -> None:
@@ -222,6 +230,7 @@ async def remove(tx: AsyncSession, project: ProjectId, id: str) -> None:
     await secrets.forget(tx, row)
     await tx.delete(row)
     await tx.flush()
+    _note(tx, row, "webhook.deleted")
 
 
 async def switch_off(tx: AsyncSession, endpoint: WebhookEndpoint, reason: str) -> None:

@@ -12,6 +12,7 @@ from tests.servers.redmine import RedmineServer
 REDIRECT_URIS = (
     "http://127.0.0.1/callback",
     "http://127.0.0.1/connect/oauth2/oidc-provider/callback",
+    "http://127.0.0.1/dashboard/sso/callback",
 )
 
 

@@ -55,7 +55,7 @@ const provider = new Provider(ISSUER, {
     machine('machine', { client_secret: 'machine-secret', scope: 'api:read' }),
     machine('rs', { client_secret: 'rs-secret' }),
   ],
-  scopes: ['openid', 'offline_access', 'api:read', 'api:write'],
+  scopes: ['openid', 'email', 'profile', 'offline_access', 'api:read', 'api:write'],
   clientAuthMethods: ['client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt', 'none'],
   pkce: { required: () => true },
   rotateRefreshToken: ROTATE === 'default' ? undefined : ROTATE === '1',
@@ -76,7 +76,8 @@ const provider = new Provider(ISSUER, {
     },
   },
   cookies: { keys: ['for-tests-on-loopback-only'] },
-  findAccount: async (ctx, sub) => ({ accountId: sub, claims: async () => ({ sub }) }),
+  findAccount: async (ctx, sub) => ({ accountId: sub, claims: async () => ({ sub, email: `${sub}@example.com`, email_verified: !sub.startsWith('unverified') }) }),
+  claims: { openid: ['sub'], email: ['email', 'email_verified'] },
 });
 provider.on('grant.success', () => { stats.token_ok++; });
 provider.on('grant.error', (ctx, error) => {

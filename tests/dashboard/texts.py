@@ -1,0 +1,45 @@
+"""The texts of the dashboard's pages: what a catalogue of another language must hold."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parents[2] / "mooring" / "dashboard"
+_CALL = re.compile(r"""\bt\(\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)')\s*[,)]""")
+
+
+def texts() -> set[str]:
+    """Every text that stands in a template or a page as a literal, and those of the tables that pages translate."""
+    from mooring.accounts import lifecycle
+    from mooring.accounts.forecast import REASONS
+    from mooring.dashboard import explain
+    from mooring.dashboard.notes import NOTES
+    from mooring.dashboard.pages import connectors, link, search, webhooks
+    from mooring.identity.roles import MEANINGS, ORGANIZATION_ROLES, PROJECT_ROLES
+    from mooring.identity.scopes import SCOPES
+    from mooring.webhooks.events import EVENTS
+
+    found = set()
+    for path in [*FOLDER.rglob("*.html"), *FOLDER.rglob("*.py")]:
+        for double, single in _CALL.findall(path.read_text(encoding="utf-8")):
+            found.add((double or single).replace('\\"', '"').replace("\\'", "'"))
+    found |= {*NOTES.values(), *REASONS.values(), *MEANINGS.values(), *SCOPES.values(), *EVENTS.values()}
+    found |= {
+        *lifecycle.STATUSES,
+        *PROJECT_ROLES,
+        *ORGANIZATION_ROLES,
+        *webhooks.STATUSES,
+        "production",
+        "test",
+        "user",
+    }
+    found |= {*link.LIVES.values(), *webhooks.REPLAYS.values(), *search.PAGES.values()}
+    for row in [*explain._BY_CODE.values(), *explain._BY_STATUS.values(), explain._SERVER, explain._OTHER]:
+        found |= {row.what, row.fix}
+    source = (FOLDER / "pages" / "connectors.py").read_text(encoding="utf-8")
+    found |= set(re.findall(r'return "([A-Z][^"]+)"', source)) | {"It has linked accounts."}
+    source = (FOLDER / "render.py").read_text(encoding="utf-8")
+    found |= set(re.findall(r'"(\{n\} [a-z ]+ago|in \{n\} [a-z]+)"', source))
+    assert connectors
+    return {text for text in found if text}
