@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mooring.identity.project_settings import SURFACES, accent, contrast
+from tests.conftest import Ports
 from tests.hub import Project, client, ok, refused
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 40
@@ -111,12 +112,14 @@ def test_once_origins_are_registered_only_they_read_answers(project: Project, ot
         assert preflight.status_code == 204
 
 
-def test_the_flow_may_return_to_registered_places_of_its_own_project(project: Project, other_project: Project) -> None:
+def test_the_flow_may_return_to_registered_places_of_its_own_project(
+    project: Project, other_project: Project, ports: Ports
+) -> None:
     project.http.patch(
         "/project",
         json={"allowed_origins": ["https://app.acme.example"], "return_urls": ["https://old.acme.example/done"]},
     )
-    setup = {"client_id": "a", "client_secret": "b"}
+    setup = {"client_id": "a", "client_secret": "b", "sandbox_url": f"http://127.0.0.1:{ports.sandbox}"}
 
     def status(owner: Project, url: str) -> int:
         config = owner.config("sandbox", "oauth2", setup)
