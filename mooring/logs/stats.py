@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 from typing import Final, Protocol
 
 from sqlalchemy import delete, select
@@ -36,17 +38,27 @@ class Counted(Protocol):
 
 async def count(tx: AsyncSession, entries: Iterable[Counted]) -> None:
     """Add the calls of a batch to their spans, in the transaction that writes the rows."""
-    sums: dict[tuple[str, int, datetime, str], list[float]] = defaultdict(lambda: [0.0] * len(_SUMS))
+    # Counted once, in short spans and by the histogram's own steps; the long spans and the sums follow from that.
+    counted: dict[tuple[str, int, str], list[float]] = {}
     for entry in entries:
         if entry.category != "unified" or not entry.project_id:
             continue
+        key = (entry.project_id, int(entry.started_at) // (60 * SHORT), entry.provider or "")
+        row = counted.get(key)
+        if row is None:
+            row = counted[key] = [0.0] * (3 + len(EDGES) + 1)
+        row[0] += 1
+        row[2] += entry.duration_ms
+        row[3 + bisect_right(EDGES, entry.duration_ms)] += 1
+        if not entry.success:
+            row[1] += 1
+    sums: dict[tuple[str, int, datetime, str], list[float]] = defaultdict(lambda: [0.0] * len(_SUMS))
+    for (project, slot, provider), row in counted.items():
+        values = [*row[:3], *accumulate(row[3:-1])]  # slower than the last edge is in none of them
         for minutes in (SHORT, LONG):
-            row = sums[entry.project_id, minutes, _span(entry.started_at, minutes), entry.provider or ""]
-            row[0] += 1
-            row[1] += not entry.success
-            row[2] += entry.duration_ms
-            for index, edge in enumerate(EDGES):
-                row[3 + index] += entry.duration_ms < edge
+            total = sums[project, minutes, _span(slot * 60 * SHORT, minutes), provider]
+            for index, value in enumerate(values):
+                total[index] += value
     if not sums:
         return
     # In one order, so that two processes that count the same spans can't wait for each other in a circle.
