@@ -62,9 +62,10 @@ bench: $(VENV)/.dev ## Measure; prints a table and writes bench/RESULTS.md
 docs: $(VENV)/.runtime ## Write the generated parts of docs/
 	@$(BIN)/python scripts/make-docs
 
-shots: $(VENV)/.dev ## Photograph every state of the Hub into build/shots/
+shots: $(VENV)/.dev ## Photograph every state of the Hub and of the dashboard into build/shots/
 	@scripts/install-test-deps --only chromium,node
 	@$(BIN)/python scripts/make-shots $(ARGS)
+	@$(BIN)/python -m tests.browser.gallery_dashboard build/shots/dashboard
 
 hub-package: $(VENV)/.runtime ## Complete packages/hub for npm
 	@$(BIN)/python scripts/make-hub-package
