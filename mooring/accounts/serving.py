@@ -19,6 +19,7 @@ from mooring.accounts.credentials import Secrets
 from mooring.accounts.models import Account, Credential
 from mooring.auth_configs import service as auth_configs
 from mooring.auth_configs.models import AuthConfig
+from mooring.connectors.apply import Injection, Plan, plan_of
 from mooring.connectors.definition import AuthMethod, Connector
 from mooring.connectors.registry import Registry
 from mooring.identity import sealing
@@ -74,6 +75,7 @@ class Serving:
     config_owner: Owner | None
     config_generation: int
     limit_key: str  # whose budget at the provider its calls use: the account's, or the app's
+    plan: Plan | None
     good_until: float  # UNIX time up to which the token needs no look; infinite without a renewal
     _key: _Key = field(default_factory=_Key, repr=False, compare=False)
     _config_key: _Key = field(default_factory=_Key, repr=False, compare=False)
@@ -98,6 +100,36 @@ class Serving:
     def key(self, vault: Vault) -> DataKey:
         """The account's data key, open."""
         return self._key.get(vault, self.wrapped, self.owner)
+
+    def planned(self, vault: Vault) -> tuple[Injection, list[str]] | None:
+        """Open the credential and put it where it belongs, for a method with a plan; with every secret text of it.
+
+        None where there is no plan, or a value is missing or can't go out: `open` and `inject` find the words for that.
+        """
+        plan = self.plan
+        if plan is None:
+            return None
+        opened = credentials.open_raw(self.key(vault), self.sealed, self.generation)
+        fields, kept, token = opened["fields"], opened["kept"], opened["access_token"]
+        headers = []
+        for name, before, wanted, after in plan.headers:
+            if wanted == "access_token" and token is not None:
+                value = token
+            else:
+                value = kept.get(wanted)
+                if value is None:
+                    value = fields.get(wanted)
+                    if value is None:
+                        value = self.public.get(wanted)
+            if type(value) is not str or "\n" in value or "\r" in value or "\0" in value:
+                return None
+            headers.append((name, (before + value + after).encode()))
+        secrets = [value for value in fields.values() if value]
+        if token:
+            secrets.append(token)
+        if opened["refresh_token"]:
+            secrets.append(opened["refresh_token"])
+        return Injection(plan.base_url, headers, []), secrets
 
     def require_serving(self) -> None:
         """Raise unless calls may go out: 412 for an account that does not serve, 401 for one that must be relinked."""
@@ -191,6 +223,7 @@ async def load_serving(
         config_owner=config_owner,
         config_generation=config.generation,
         limit_key=config.id if connector.limits.get("per") == "app" else account.id,
+        plan=plan_of(connector, method, public) if config_owner is None else None,
         good_until=credential.refresh_at.timestamp() if credential.refresh_at is not None else math.inf,
     )
     return serving, config.id

@@ -14,13 +14,46 @@ from mooring.protocol.template import Template, Unresolved
 from mooring.protocol.urls import validate_base_url
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for every call
 class Injection:
     """What a call through an account carries besides the caller's own request. Header names are lower-case."""
 
     base_url: str
     headers: list[tuple[bytes, bytes]] = field(repr=False)
     query: list[tuple[str, str]] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An auth method that only puts values between fixed texts, which is nearly every one: no expression is evaluated."""
+
+    base_url: str
+    headers: tuple[tuple[bytes, str, str, str], ...]  # name, text before, name of the value, text after
+
+
+def plan_of(connector: Connector, method: AuthMethod, public: Mapping[str, str]) -> Plan | None:
+    """The plan of an account's calls, or None where there is more to do than to put texts together."""
+    if method.query or method.basic is not None or connector.headers:
+        return None
+    headers = []
+    for name, template in method.headers.items():
+        texts: list[str] = ["", ""]
+        key = None
+        for part in template.parts:
+            if isinstance(part, str):
+                texts[key is not None] += part
+            elif key is None and part.source.isidentifier():
+                key = part.source
+            else:
+                return None
+        if key is None:
+            return None
+        headers.append((name.lower().encode(), texts[0], key, texts[1]))
+    try:
+        base_url = validate_base_url(method.base_url.render(public))
+    except (Unresolved, errors.MooringError):
+        return None
+    return Plan(base_url, tuple(headers))
 
 
 def inject(method: AuthMethod, scope: Mapping[str, Any]) -> Injection:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Final
 
@@ -35,7 +35,7 @@ _LEFT: Final = re.compile(rb"(?:^|[;,\s])(?:r|remaining)=(\d{1,12})")
 _TIME: Final = re.compile(rb"(?:^|[;,\s])(?:t|reset)=(\d{1,12})")
 
 
-def pause_of(status: int, headers: Iterable[tuple[bytes, bytes]], now: datetime) -> float | None:
+def pause_of(status: int, headers: Iterable[tuple[bytes, bytes]], clock: Callable[[], datetime]) -> float | None:
     """Seconds in which the provider wants no further call, or None when it did not say so.
 
     Retry-After of a 429 or 503 counts first (RFC 9110 §10.2.3, both forms); then a budget that is used up, with its reset
@@ -49,6 +49,7 @@ def pause_of(status: int, headers: Iterable[tuple[bytes, bytes]], now: datetime)
             found[name] = value
     if found is None:
         return UNSAID if status == 429 else None
+    now = clock()
     if status in {429, 503} and _RETRY in found:
         seconds = parse_retry_after(found[_RETRY].decode("latin-1").strip(), now)
         if seconds is not None and seconds < ABSURD:

@@ -18,6 +18,7 @@ from mooring.kit.web import DEFAULT_POLICY, fault
 from mooring.logs.record import Record
 from mooring.logs.writer import Entry
 from mooring.protocol.headers import inbound
+from mooring.protocol.redact import SecretScanner
 from mooring.proxy import service
 from mooring.proxy.service import Answer, Call
 
@@ -125,28 +126,30 @@ async def _reply(exchange: Exchange, answer: Answer, request_id: str, record: Re
             announced = item[1]  # said again with the body
         else:
             headers.append(item if name != b"x-request-id" else (b"x-provider-request-id", item[1]))
-    # One look at all of them: an echo is rare.
-    if scanner is not None and scanner.finds(b"\n".join([value for _, value in headers])):
-        headers = [(name, scanner.mask(value) + scanner.flush()) for name, value in headers]
     status = response.status
-    if exchange.method == "HEAD" or status in _BODILESS:
-        length = int(announced) if announced is not None and announced.isdigit() else None
-        exchange.begin(status, headers, length=length, has_body=False)
-        exchange.end()
-        return
+    bodiless = exchange.method == "HEAD" or status in _BODILESS
     # A short body of known length goes out in one piece. The status waits for it: one cut short becomes a refusal.
-    if response.small:
+    if response.small and not bodiless:
         data = response.taken()
         if data is None:
             try:
                 data = await response.whole()
             except HttpFailure as e:
                 raise service.refusal(answer.connector_title, e) from None
-        if scanner is not None and scanner.finds(data):
+        # One look at all of it: an echo is rare.
+        if scanner is not None and scanner.finds(b"\n".join([data, *[value for _, value in headers]])):
+            headers = _masked(headers, scanner)
             data = scanner.mask(data) + scanner.flush()
         if record is not None:
             record.take(data)
         exchange.respond(status, headers, data)
+        return
+    if scanner is not None and scanner.finds(b"\n".join([value for _, value in headers])):
+        headers = _masked(headers, scanner)
+    if bodiless:
+        length = int(announced) if announced is not None and announced.isdigit() else None
+        exchange.begin(status, headers, length=length, has_body=False)
+        exchange.end()
         return
     exchange.begin(status, headers, length=response.length, has_body=True)
     async for chunk in response.chunks():
@@ -156,6 +159,10 @@ async def _reply(exchange: Exchange, answer: Answer, request_id: str, record: Re
     if scanner is not None:
         await exchange.send(scanner.flush())
     exchange.end()
+
+
+def _masked(headers: list[Header], scanner: SecretScanner) -> list[Header]:
+    return [(name, scanner.mask(value) + scanner.flush()) for name, value in headers]
 
 
 def _refuse(exchange: Exchange, error: errors.MooringError, request_id: str) -> None:

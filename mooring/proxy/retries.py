@@ -40,6 +40,6 @@ def pause(rule: Mapping[str, Any], status: int, headers: RawHeaders, done: int, 
             told = parse_retry_after(value.decode("latin-1").strip(), now)
             if told is not None:
                 return told
-    told = pause_of(status, headers, now) if status == 429 else None
+    told = pause_of(status, headers, lambda: now) if status == 429 else None
     ceiling = min(LONGEST_PAUSE, FIRST_PAUSE * 2**done)
     return max(told or 0.0, random.uniform(0, ceiling))  # noqa: S311 - jitter

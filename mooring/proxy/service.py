@@ -41,7 +41,7 @@ ALLOW: Final = "GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE"  # RFC 9110 §15.5
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """What the caller wants: method, raw path under the base URL, raw query, headers (lower-case names), body.
 
@@ -208,17 +208,22 @@ async def _serving_now(context: Context, serving: Serving) -> Serving | None:
 
 
 async def _send(context: Context, serving: Serving, ask: Call, entry: Entry, end: float) -> Answer:
-    secrets, scope = serving.open(context.vault)
-    injection = inject(serving.method, scope)
+    planned = serving.planned(context.vault)
+    if planned is not None:
+        injection, secrets = planned
+        given = ask.headers
+    else:
+        opened, scope = serving.open(context.vault)
+        injection, secrets = inject(serving.method, scope), list(opened.values())
+        given = ask.headers if not serving.connector.headers else _with_defaults(serving, scope, ask.headers)
     url = target_url(injection, ask)
     entry.url = redact_url(url)
-    given = ask.headers if not serving.connector.headers else _with_defaults(serving, scope, ask.headers)
     headers = outbound(given, injection.headers)
     if ask.length is not None and ask.body is not None and not isinstance(ask.body, bytes):
         # A stream keeps its announced length: many providers answer 411 to a chunked upload.
         headers.append((b"content-length", b"%d" % ask.length))
     if entry.record is not None:
-        entry.record.begin(serving.key(context.vault), secrets.values(), headers, ask.body)
+        entry.record.begin(serving.key(context.vault), secrets, headers, ask.body)
     step: dict[str, Any] = {"method": ask.method, "url": entry.url}
     entry.steps.append(step)
     limits, rules = context.limits, serving.connector.limits
@@ -244,7 +249,7 @@ async def _send(context: Context, serving: Serving, ask: Call, entry: Entry, end
         spent = round((time.perf_counter() - started) * 1000, 3)
         step["duration_ms"] = spent
         entry.provider_ms += spent
-    pause = pause_of(response.status, response.raw_headers, clock.now())
+    pause = pause_of(response.status, response.raw_headers, clock.now)
     if pause is not None:
         limits.block(serving.limit_key, rules, pause)
     step["status"] = response.status
@@ -252,7 +257,7 @@ async def _send(context: Context, serving: Serving, ask: Call, entry: Entry, end
         entry.record.answered(response.raw_headers)
     scanner = None
     if not serving.connector.echo_allowed:
-        scanner = SecretScanner(v for v in secrets.values() if len(v) >= MASK_MINIMUM)
+        scanner = SecretScanner([v for v in secrets if len(v) >= MASK_MINIMUM])
     return Answer(response, scanner, entry.url, serving.connector.title, gate, injection.base_url)
 
 
