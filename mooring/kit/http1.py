@@ -15,6 +15,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from mooring.kit.http1_answer import Answer
 from mooring.kit.http_head import Head
 from mooring.kit.http_wire import HttpFailure, RawHeaders, closed_early, not_http
+from mooring.kit.writes import gathered
 
 HEAD_LIMIT = 64 * 1024
 BUFFER_LIMIT = 64 * 1024
@@ -50,6 +51,7 @@ class Connection(asyncio.Protocol):
         "_transport",
         "_until_close",
         "_with_body",
+        "_writes",
         "closed",
         "drained",
         "idle_since",
@@ -58,6 +60,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, home: Home) -> None:
         self._home = home
+        self._writes = gathered(asyncio.get_running_loop())
         self._answer: Answer | None = None
         self._parser: Any = None
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
@@ -90,9 +93,12 @@ class Connection(asyncio.Protocol):
         self._with_body = True
         if not head.body:
             self._with_body = head.streamed is not None
-            self._transport.write(head.data)
+            if self._with_body:
+                self._transport.write(head.data)
+            else:
+                self._writes.write(self._transport, head.data)
         elif len(head.body) <= BUFFER_LIMIT:
-            self._transport.write(head.data + head.body)
+            self._writes.write(self._transport, head.data + head.body)
         else:
             self._transport.writelines((head.data, head.body))
 

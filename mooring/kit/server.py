@@ -25,6 +25,7 @@ from uvicorn.server import ServerState
 
 from mooring import errors
 from mooring.kit import ids
+from mooring.kit.writes import gathered
 
 log = structlog.get_logger(__name__)
 
@@ -159,6 +160,7 @@ class Exchange:
             raise CallerGoneError("the caller went away")
         if self._expects_continue:
             self._expects_continue = False
+            self._protocol.writes.flush()
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._flow.resume_reading()
         self._waiter = self._protocol.loop.create_future()
@@ -211,7 +213,9 @@ class Exchange:
                 head.append(body)
                 self.sent = len(body)
         self.status = status
-        self._transport.write(b"".join(head))
+        self._protocol.writes.write(self._transport, b"".join(head))
+        if not self.keep_alive:
+            self._protocol.writes.flush()
         self._finish()
 
     def begin(self, status: int, headers: Sequence[Header], *, length: int | None, has_body: bool) -> None:
@@ -233,6 +237,7 @@ class Exchange:
             head.append(b"transfer-encoding: chunked\r\n")
         head.append(b"\r\n")
         self.status = status
+        self._protocol.writes.flush()  # an answer before this one on the same connection
         self._transport.write(b"".join(head))
 
     async def send(self, data: bytes) -> None:
@@ -287,6 +292,8 @@ class EdgeProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, {})
         self._hot_prefix = hot_prefix
         self._hot = hot
+        self.writes = gathered(self.loop)
+        self.writes.calls = self.tasks
         self._head_bytes = 0
         self._head_open = True  # a connection begins with the wait for a head
         self.waiting_since = time.monotonic()
@@ -399,6 +406,7 @@ class EdgeProtocol(HttpToolsProtocol):
 
     async def _run_asgi(self, cycle: Any, app: AsgiApp) -> None:
         """Let the framework answer. An answer that does not come or is not whole ends the connection."""
+        self.writes.flush()
         try:
             await app(cycle.scope, cycle.receive, cycle.send)
         except Exception as e:
@@ -459,6 +467,7 @@ class EdgeProtocol(HttpToolsProtocol):
     def _refuse(self, error: errors.MooringError) -> None:
         """Answer without a handler, then close: what follows on this connection can't be trusted."""
         cycle: Any = self.cycle
+        self.writes.flush()
         if self.transport.is_closing():
             return
         if cycle is None or cycle.response_complete:  # else an answer is on its way, and this would end up inside it
@@ -514,6 +523,7 @@ class Listener:
     async def stop(self, seconds: float) -> None:
         """Accept nothing more, let what runs end within `seconds`, then cancel it."""
         self._server.close()
+        gathered(asyncio.get_running_loop()).flush()
         for connection in self.connections:
             connection.shutdown()
         deadline = time.monotonic() + seconds
