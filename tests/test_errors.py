@@ -64,7 +64,7 @@ ALLOWED = {
     "/accounts": "GET",
     "/accounts/x": "DELETE, GET, PATCH",
     "/connect_sessions": "POST",
-    "/hub/accounts/x": "GET, PATCH",
+    "/hub/accounts/x": "DELETE, GET, PATCH",
     "/unified/proxy": "POST",
 }
 

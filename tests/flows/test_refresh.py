@@ -167,7 +167,7 @@ def test_an_expired_account_serves_again_once_relinked(project: Project, provide
     refused(project.proxy(account, path=ME), 401)
     config = {"id": project.account(account)["integration_id"]}
     state = run_flow(project.session(account_id=account), config, sandbox_consent(provider))
-    assert state["account"] == {"id": account}
+    assert state["account"]["id"] == account
     assert ok(project.proxy(account, path=ME))
     assert code_of(project, account) == ("active", None)
 
