@@ -10,7 +10,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
@@ -27,6 +27,7 @@ from mooring.errors import ConfigurationError
 from mooring.kit.vault import make_key
 
 READY_SECONDS = 30
+LOOK_SECONDS = 1.0  # between two looks for accounts that somebody linked by hand
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 CALL = "/api/employees?page_size=2"
 
@@ -167,8 +168,11 @@ def _run(
             console.print("A call did not succeed; see the table.", style="red")
             return 1
         link = _link_to_try(http, hub, key)
+        known = {row.account for row in rows}
         _say_more(console, hub, provider, key, rows[0].account, link)
-        return 0 if once else _run_on(server, console)
+        if once:
+            return 0
+        return _run_on(server, console, lambda: _show_new(http, hub, key, known, console))
 
 
 class _Signals:
@@ -205,14 +209,29 @@ def _api_key(env: dict[str, str], signals: _Signals) -> str:
     return str(key.decode().strip())
 
 
-def _run_on(server: Popen[bytes], console: Console) -> int:
-    """Wait for Ctrl-C, or for the hub's unexpected end."""
+def _run_on(server: Popen[bytes], console: Console, look: Callable[[], None]) -> int:
+    """Wait for Ctrl-C, or for the hub's unexpected end, and show what happens meanwhile."""
     try:
-        code = server.wait()
+        while (code := server.poll()) is None:
+            time.sleep(LOOK_SECONDS)
+            look()
     except KeyboardInterrupt:
         console.print("\nStopped.")
         return 0
     raise DemoError(f"demo: the hub ended by itself with exit code {code}")
+
+
+def _show_new(http: Http, hub: str, key: str, known: set[str], console: Console) -> None:
+    """Call through accounts that somebody linked by hand, and print what the provider answered."""
+    project = {"authorization": f"Bearer {key}"}
+    found = http("GET", f"{hub}/accounts", headers=project)
+    for account in found.json() if found.status == 200 else ():
+        if account["id"] in known:
+            continue
+        known.add(account["id"])
+        called = http("GET", f"{hub}/proxy{CALL}", headers={**project, "x-account-id": account["id"]})
+        console.print(f"\nYou linked the account {account['id']}. GET {CALL} through it answers {called.status}:")
+        console.print(f"  {called.body.decode()[:600]}", soft_wrap=True, markup=False, highlight=False)
 
 
 def _free(port: int, console: Console) -> int:
@@ -387,4 +406,4 @@ def _say_more(console: Console, hub: str, provider: str, key: str, account: str,
         soft_wrap=True,
         markup=False,
     )
-    console.print("\nCtrl-C stops everything.")
+    console.print("\nWhat you link by hand is called here too. Ctrl-C stops everything.")
