@@ -221,7 +221,7 @@ async def list_api_keys(tx: AsyncSession, project_id: str | None = None) -> Sequ
 async def _api_key(tx: AsyncSession, key_id: str, project_id: str | None) -> ApiKey:
     row = await tx.get(ApiKey, key_id)
     if row is None or project_id not in {None, row.project_id}:
-        raise errors.NotFound(f"no API key {key_id!r}", hint="`mooring api-key list` shows their ids.")
+        raise errors.NotFound("no such API key", hint="`mooring api-key list` shows their ids.")
     return row
 
 
