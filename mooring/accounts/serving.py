@@ -109,6 +109,7 @@ class Serving:
         plan = self.plan
         if plan is None:
             return None
+        vault.opened += 1
         opened = credentials.open_raw(self.key(vault), self.sealed, self.generation)
         fields, kept, token = opened["fields"], opened["kept"], opened["access_token"]
         headers = []

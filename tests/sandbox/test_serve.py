@@ -81,7 +81,14 @@ def test_imports_nothing_else_of_mooring() -> None:
         "import sys, mooring.sandbox.serve\nprint(*sorted(name for name in sys.modules if name.startswith('mooring.')))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    shared = {"mooring.errors", "mooring.kit", "mooring.kit.clock", "mooring.kit.ids", "mooring.kit.server", "mooring.kit.writes"}
+    shared = {
+        "mooring.errors",
+        "mooring.kit",
+        "mooring.kit.clock",
+        "mooring.kit.ids",
+        "mooring.kit.server",
+        "mooring.kit.writes",
+    }
     assert all(name in shared or name.startswith("mooring.sandbox") for name in out), out
 
 
