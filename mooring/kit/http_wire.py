@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -67,7 +68,7 @@ class BufferedResponse:
             raise ValueError("the JSON is nested too deeply") from None
 
 
-class StreamedResponse:
+class StreamedResponse(ABC):
     """An answer whose body may still be on its way.
 
     Take it by `taken()`, `whole()` or `chunks()`, to the end, or call `aclose()`.
@@ -95,21 +96,21 @@ class StreamedResponse:
         """Whether the length of the body is known and one piece of memory may hold it."""
         return self.length is not None and self.length <= SMALL_BODY
 
+    @abstractmethod
     def taken(self) -> bytes | None:
         """Return the complete body if it is already here, which ends the exchange; None if it is not."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def whole(self) -> bytes:
         """Return a small body, without waiting if it is already here. Raises as `chunks` does."""
-        raise NotImplementedError
 
+    @abstractmethod
     def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes; raise HttpFailure if it ends early or stands still for `idle` s."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def aclose(self) -> None:
         """Give the connection back, or drop it if the body has not been received to its end."""
-        raise NotImplementedError
 
 
 def headers_as_text(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
