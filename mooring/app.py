@@ -25,7 +25,8 @@ from mooring.connectors import api as connectors_api
 from mooring.connectors import guide_pages
 from mooring.identity import management_api, project_api, users
 from mooring.kit import clock, ids
-from mooring.kit.server import SAFE_HEADERS, AsgiApp, Exchange, Receive, Scope, Send
+from mooring.kit.exchange import Exchange
+from mooring.kit.server import SAFE_HEADERS, AsgiApp, Receive, Scope, Send
 from mooring.kit.web import DEFAULT_POLICY, Json, fault, install_error_handlers, limit_body, send_error
 from mooring.logs import api as logs_api
 from mooring.logs.writer import Entry

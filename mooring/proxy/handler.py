@@ -12,8 +12,9 @@ import orjson
 from mooring import errors
 from mooring.accounts.context import Context
 from mooring.kit import clock, ids
+from mooring.kit.exchange import CallerGoneError, Exchange, Header
 from mooring.kit.http import HttpFailure
-from mooring.kit.server import NO_SNIFF, SAFE_HEADERS, CallerGoneError, Exchange, Header
+from mooring.kit.server import NO_SNIFF, SAFE_HEADERS
 from mooring.kit.web import DEFAULT_POLICY, fault
 from mooring.logs.record import Record
 from mooring.logs.writer import Entry

@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from mooring.kit import server
-from mooring.kit.server import AsgiApp, CallerGoneError, Exchange, Listener, Receive, Scope, Send, listen
+from mooring.kit.exchange import CallerGoneError, Exchange
+from mooring.kit.server import AsgiApp, Listener, Receive, Scope, Send, listen
 from tests.servers.ports import free_port
 
 Hot = Callable[[Exchange], Awaitable[None]]

@@ -86,6 +86,7 @@ def test_imports_nothing_else_of_mooring() -> None:
         "mooring.kit",
         "mooring.kit.clock",
         "mooring.kit.ids",
+        "mooring.kit.exchange",
         "mooring.kit.server",
         "mooring.kit.writes",
     }
