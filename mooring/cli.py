@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -332,12 +333,19 @@ def api_key_list(
 KeyId = Annotated[str, typer.Argument(help="Id of the key, as `api-key list` shows it.")]
 
 
+def _with_key(key_id: str, action: Callable[[Any, str], Awaitable[Any]]) -> None:
+    try:
+        _in_database(lambda tx: action(tx, key_id))
+    except errors.NotFound as e:  # over the API the same for every id; here the one that was asked for is said
+        raise errors.NotFound(f"no API key {key_id!r}", hint=e.hint) from None
+
+
 @keys_app.command("revoke")
 def api_key_revoke(key_id: KeyId) -> None:
     """Delete an API key for good; it stops within a second."""
     from mooring.identity import service
 
-    _in_database(lambda tx: service.delete_api_key(tx, key_id))
+    _with_key(key_id, service.delete_api_key)
     typer.echo(f"revoked {key_id}")
 
 
@@ -346,7 +354,7 @@ def api_key_disable(key_id: KeyId) -> None:
     """Disable an API key; it stops within a second and can be enabled again."""
     from mooring.identity import service
 
-    _in_database(lambda tx: service.set_api_key_enabled(tx, key_id, enabled=False))
+    _with_key(key_id, partial(service.set_api_key_enabled, enabled=False))
     typer.echo(f"disabled {key_id}")
 
 
@@ -355,7 +363,7 @@ def api_key_enable(key_id: KeyId) -> None:
     """Enable an API key again."""
     from mooring.identity import service
 
-    _in_database(lambda tx: service.set_api_key_enabled(tx, key_id, enabled=True))
+    _with_key(key_id, partial(service.set_api_key_enabled, enabled=True))
     typer.echo(f"enabled {key_id}")
 
 

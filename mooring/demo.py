@@ -214,7 +214,8 @@ def _run_on(server: Popen[bytes], console: Console, look: Callable[[], None]) ->
     try:
         while (code := server.poll()) is None:
             time.sleep(LOOK_SECONDS)
-            look()
+            with contextlib.suppress(PyreqwestError):  # a hub that restarts is looked at again; one that ended is told
+                look()
     except KeyboardInterrupt:
         console.print("\nStopped.")
         return 0

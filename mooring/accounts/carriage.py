@@ -38,6 +38,21 @@ class Carriage:
                 return response
         return await self._http.send(request, deadline=deadline, max_bytes=max_bytes)
 
+    async def left_behind(self) -> list[BufferedResponse]:
+        """Answers to earlier requests for the same generation that nobody stored, oldest first.
+
+        Empty as well when the courier can't be asked: the request that follows then ends as well as it can.
+        """
+        if self._courier is None:
+            return []
+        try:
+            waiting = await self._courier.waiting(older_than=0, account_id=self._parcel.account_id)
+        except CourierUnavailableError:
+            return []
+        found = [d for d in waiting if d.parcel.generation == self._parcel.generation]
+        self._numbers += [d.number for d in found]
+        return [d.response for d in found]
+
     async def stored(self) -> None:
         """Say that every answer was dealt with. Not called when dealing with it failed: then somebody recovers it."""
         for number in self._numbers:

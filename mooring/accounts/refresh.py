@@ -168,7 +168,7 @@ class Refresher:
             taken = await self._take_lease(serving)
             if isinstance(taken, _Lease):
                 carriage = Carriage(self._http, self._courier, taken.parcel)
-                outcome = await self._run(taken, carriage)
+                outcome = await self._left_behind(taken, carriage) or await self._run(taken, carriage)
                 self._counters.refresh(serving.connector.key, outcome.result)
                 await carriage.stored()
                 self._accounts.forget(serving.id)
@@ -184,44 +184,66 @@ class Refresher:
         """Store answers that the courier still keeps because whoever asked for them died. Returns how many there were.
 
         The generation and the fence of the lease decide, as they do for the one who asked: an answer that came too late
-        changes nothing.
+        changes nothing. One whose lease somebody else took over is left for that holder, who asks for it.
         """
         if self._courier is None:
             return 0
         found = await self._courier.waiting(older_than=older_than)
         for delivered in found:
             lease = await self._lease_of(delivered.parcel)
-            if lease is not None:
-                outcome = await self._read(lease, delivered.response)
+            if lease == "taken over":
+                continue
+            if lease != "over":
+                outcome = await self._read(lease, delivered.response, uncertain=False)
                 self._accounts.forget(lease.account_id)
                 log.warning("answer of a dead process stored", account_id=lease.account_id, result=outcome.result)
             await self._courier.acknowledge(delivered.number)
         return len(found)
 
-    async def _lease_of(self, parcel: Parcel) -> _Lease | None:
-        """The lease that a parcel was sent under, if nobody took another one since."""
+    async def _left_behind(self, lease: _Lease, carriage: Carriage) -> Outcome | None:
+        """Act on the answer that the last holder of this lease did not live to store, if the courier keeps one.
+
+        Without this, whoever takes over before `recover` came round would send a refresh token that is spent already.
+        """
+        if not lease.uncertain:
+            return None
+        found = await carriage.left_behind()
+        if not found:
+            return None
+        # Of several, the one that renewed the token says how things stand, whatever the provider answered after it.
+        response = next((r for r in found if r.status < 300), found[-1])
+        outcome = await self._read(lease, response, uncertain=len(found) > 1)
+        log.warning("answer of a dead process stored", account_id=lease.account_id, result=outcome.result)
+        return outcome
+
+    async def _lease_of(self, parcel: Parcel) -> _Lease | Literal["over", "taken over"]:
+        """The lease that a parcel was sent under, if it still stands."""
         async with self._db.begin() as tx:
             try:
                 account, config_row = await service.lock(
                     tx, ProjectId(parcel.project_id), parcel.account_id, project_wide=False
                 )
             except errors.NotFound:
-                return None
+                return "over"
             credential = await tx.get_one(Credential, parcel.account_id)
-            if (credential.generation, credential.fence) != (parcel.generation, parcel.fence):
-                return None
+            if credential.generation != parcel.generation:
+                return "over"
+            if credential.fence != parcel.fence:
+                return "taken over"
             return await self._open_lease(tx, account, config_row, credential, fence=parcel.fence, uncertain=False)
 
-    async def _read(self, lease: _Lease, response: BufferedResponse) -> Outcome:
+    async def _read(self, lease: _Lease, response: BufferedResponse, *, uncertain: bool) -> Outcome:
         """Act on an answer that was fetched by somebody else."""
         oauth2 = lease.config.method.oauth2
         assert oauth2 is not None
         try:
             answer = tokens.read_token_answer(lease.config, lease.scope, _grant(oauth2, lease), response)
         except TokenRefused as e:
-            return await self._refused(lease, oauth2, e, uncertain=False)
+            return await self._refused(lease, oauth2, e, uncertain=uncertain)
         except TokenNonsense as e:
-            return await self._failed(lease, _of(lease, e), e.reason, uncertain=e.status < 300, after=e.retry_after)
+            return await self._failed(
+                lease, _of(lease, e), e.reason, uncertain=uncertain or e.status < 300, after=e.retry_after
+            )
         return await self._store(lease, oauth2, answer)
 
     async def _open_lease(

@@ -68,11 +68,15 @@ class CourierClient:
             raise unpack_failure(answer["failure"])
         return unpack_response(answer["response"]), answer["number"]
 
-    async def waiting(self, *, older_than: float) -> list[Delivered]:
-        """Answers that nobody acknowledged. Raises CourierUnavailableError."""
+    async def waiting(self, *, older_than: float, account_id: str | None = None) -> list[Delivered]:
+        """Answers that nobody acknowledged for `older_than` seconds, oldest first, of one account or of all.
+
+        As many as one message holds; the others follow once these are acknowledged. Raises CourierUnavailableError.
+        """
+        message = {"kind": "waiting", "older_than": older_than, "account_id": account_id}
         for last in (False, True):
             try:
-                answer = await self._ask({"kind": "waiting", "older_than": older_than}, within=5)
+                answer = await self._ask(message, within=5)
             except (ConnectionError, TimeoutError):
                 if last:
                     raise CourierUnavailableError from None

@@ -46,11 +46,11 @@ class Journal:
         self._waiting.pop(number, None)
         self._tidy()
 
-    def waiting(self, *, older_than: float = 0.0) -> list[Delivered]:
-        """Answers that nobody has acknowledged for `older_than` seconds."""
+    def waiting(self, *, older_than: float = 0.0, account_id: str | None = None) -> list[Delivered]:
+        """Answers that nobody has acknowledged for `older_than` seconds, oldest first, of one account or of all."""
         self._expire()
         limit = time.time() - older_than
-        return [d for d in self._waiting.values() if d.at <= limit]
+        return [d for d in self._waiting.values() if d.at <= limit and account_id in {None, d.parcel.account_id}]
 
     def _expire(self) -> None:
         limit = time.time() - KEEP_SECONDS

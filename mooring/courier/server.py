@@ -15,6 +15,8 @@ from typing import Any
 from mooring import __version__
 from mooring.courier.journal import Journal
 from mooring.courier.wire import (
+    MAX_MESSAGE,
+    Delivered,
     Parcel,
     pack,
     pack_delivered,
@@ -49,6 +51,8 @@ class Courier:
         try:
             while (message := await read_message(reader)) is not None:
                 await self._take(message, writer)
+        except asyncio.CancelledError:
+            return  # the process stops; a stream's task that ends as cancelled prints a traceback (Python 3.11)
         except (ValueError, KeyError, TypeError) as e:
             print(f"mooring courier: bad message: {type(e).__name__}", file=sys.stderr, flush=True)  # noqa: T201
         finally:
@@ -63,8 +67,8 @@ class Courier:
         elif kind == "acknowledge":
             self._journal.acknowledge(message["number"])
         elif kind == "waiting":
-            found = self._journal.waiting(older_than=message["older_than"])
-            _reply(writer, message["id"], waiting=[pack_delivered(d) for d in found])
+            found = self._journal.waiting(older_than=message["older_than"], account_id=message["account_id"])
+            _reply(writer, message["id"], waiting=[pack_delivered(d) for d in _fitting(found)])
         else:
             raise ValueError("unknown kind")
 
@@ -86,6 +90,16 @@ class Courier:
         """Wait for requests that are under way."""
         if self._sending:
             await asyncio.wait(list(self._sending), timeout=DRAIN_SECONDS)
+
+
+def _fitting(found: list[Delivered]) -> list[Delivered]:
+    """As many of the first answers as one message surely holds, and one at least."""
+    size = 0
+    for n, delivered in enumerate(found):
+        size += 1024 + 2 * len(delivered.response.body) + sum(len(k) + len(v) for k, v in delivered.response.headers)
+        if size > MAX_MESSAGE and n:
+            return found[:n]
+    return found
 
 
 def _reply(writer: asyncio.StreamWriter, id: int, **values: Any) -> None:

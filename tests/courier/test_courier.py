@@ -30,6 +30,7 @@ class Provider:
         self.port = port
         self.pause = 0.0
         self.requests = 0
+        self.body = SECRET.encode()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await reader.readline():
@@ -40,8 +41,7 @@ class Provider:
             await reader.readexactly(length)
             self.requests += 1
             await asyncio.sleep(self.pause)
-            body = SECRET.encode()
-            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(self.body), self.body))
             await writer.drain()
         writer.close()
 
@@ -106,17 +106,39 @@ async def test_an_answer_is_kept_until_it_is_acknowledged(courier: Courier, prov
     await client.aclose()
 
 
+async def test_answers_are_found_by_account_and_come_as_many_as_a_message_holds(
+    courier: Courier, provider: Provider
+) -> None:
+    client = courier.client()
+    other = Parcel("other", "proj", 1, 1)
+    await send(client, provider)
+    provider.body = b"x" * (1 << 20)
+    for _ in range(4):
+        await client.send(other, provider.request, deadline=5, max_bytes=1 << 20)
+    assert [d.parcel for d in await client.waiting(older_than=0, account_id="acc")] == [PARCEL]
+    assert await client.waiting(older_than=0, account_id="nobody") == []
+    seen = []
+    while some := await client.waiting(older_than=0):
+        seen += [d.parcel for d in some]
+        for delivered in some:
+            await client.acknowledge(delivered.number)
+    assert seen == [PARCEL, other, other, other, other]
+    await client.aclose()
+
+
 async def test_a_client_that_dies_leaves_its_answer_behind(courier: Courier, provider: Provider) -> None:
     provider.pause = 0.4
     dying = courier.client()
     task = asyncio.create_task(send(dying, provider))
-    await asyncio.sleep(0.2)
+    while provider.requests == 0:
+        await asyncio.sleep(0.02)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     await dying.aclose()
-    await asyncio.sleep(0.5)
     heir = courier.client()
-    assert [d.parcel for d in await heir.waiting(older_than=0)] == [PARCEL]
+    while not (found := await heir.waiting(older_than=0)):
+        await asyncio.sleep(0.05)
+    assert [d.parcel for d in found] == [PARCEL]
     assert provider.requests == 1
     await heir.aclose()
 

@@ -20,6 +20,7 @@ from mooring.accounts import refresh as engine
 from mooring.accounts.tokens import TOKEN_DEADLINE
 from mooring.kit import clock
 from tests.conftest import Ports
+from tests.faults.load import children, is_ready
 from tests.flows.linking import (
     alter,
     credential,
@@ -655,7 +656,7 @@ def test_a_lease_of_a_killed_process_is_taken_over(two_hubs: tuple[Hub, Hub], pr
     caller = Thread(target=call)
     caller.start()
     try:
-        wait_until(lambda: provider.counters()["in_flight_token_requests"] == 1)
+        wait_until(lambda: pending(other, account) and provider.counters()["in_flight_token_requests"] > 0)
         before = credential(other, account)
         holder.kill()
         caller.join()
@@ -674,6 +675,38 @@ def test_a_lease_of_a_killed_process_is_taken_over(two_hubs: tuple[Hub, Hub], pr
         assert code_of(project, account) == FINE
     finally:
         holder.start()
+
+
+def pending(hub: Hub, account: str) -> bool:
+    """Whether a token request for the account was announced and its answer is not stored."""
+    row = credential(hub, account)
+    return row is not None and row.pending_generation is not None
+
+
+def test_whoever_takes_over_asks_the_courier_first(hub: Hub, project: Project, provider: Sandbox) -> None:
+    """No grace window: the answer that a killed web process did not live to store is the only good token there is."""
+    account = link_sandbox(project, provider)
+    end_token(hub, account)
+    provider.fault("token", "delay_after_commit", ms=700)
+
+    def call() -> None:
+        with pytest.raises(httpx.TransportError):
+            project.proxy(account, path=ME)
+
+    caller = Thread(target=call)
+    caller.start()
+    wait_until(lambda: provider.counters()["token_ok"] == 2)
+    for victim in children(hub, "mooring.child serve"):
+        victim.kill()
+    caller.join()
+    alter(hub, account, lease_until=clock.now())  # as after 20 s of web processes that never lived long enough to look
+    wait_until(lambda: is_ready(hub))
+    assert pending(hub, account), "stored already; this test proves nothing"
+    assert ok(project.proxy(account, path=ME))
+    assert refreshes(provider) == 1
+    assert code_of(project, account) == FINE
+    row = credential(hub, account)
+    assert row is not None and (row.lease_until, row.pending_generation) == (None, None)
 
 
 def test_a_rotation_lost_with_a_killed_process_is_said_as_it_is(two_hubs: tuple[Hub, Hub], provider: Sandbox) -> None:

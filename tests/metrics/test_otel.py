@@ -11,16 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.conftest import Ports
 from tests.hub import Hub
 from tests.sandbox.harness import Sandbox
 from tests.servers.ports import free_port
-
-pytest.importorskip("opentelemetry.sdk")
-
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
