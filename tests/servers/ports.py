@@ -1,15 +1,34 @@
 """Free ports on loopback."""
 
-import os
+import fcntl
 import random
 import socket
+import tempfile
+from pathlib import Path
+from typing import IO
 
 HOST = "127.0.0.1"
 
 # Below the range that Linux takes for outgoing connections, so that none of those takes a port we just chose. Test
-# processes that run side by side have ranges of their own.
-_WIDTH = 3000
-_LOWEST = 20000 + _WIDTH * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 4)
+# processes that run side by side, of one run or of several, have ranges of their own.
+_WIDTH = 1500
+_RANGES = 8
+
+
+def _own_range() -> tuple[int, IO[bytes] | None]:
+    """The lowest port of a range that no other test process holds; the lock on its file ends with this process."""
+    for n in range(_RANGES):
+        file = (Path(tempfile.gettempdir()) / f"mooring-test-ports-{n}.lock").open("ab")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            continue
+        return 20000 + _WIDTH * n, file
+    return 20000 + _WIDTH * random.randrange(_RANGES), None
+
+
+_LOWEST, _lock = _own_range()
 _HIGHEST = _LOWEST + _WIDTH - 10
 _given: set[int] = set()
 
