@@ -40,7 +40,8 @@ def _meta(request: Request, connector: Connector, *, active: bool) -> dict[str, 
 async def list_connectors_meta(request: Request, caller: Reader, include: str | None = None) -> list[dict[str, Any]]:
     """All connectors of the catalogue. `active` are those with an enabled auth config in this project."""
     enabled = await _enabled(request, caller)
-    return [_meta(request, c, active=c.key in enabled) for c in request.app.state.context.registry.values()]
+    registry = await request.app.state.context.registry.complete()
+    return [_meta(request, c, active=c.key in enabled) for c in registry.values()]
 
 
 @router.get("/{provider}")

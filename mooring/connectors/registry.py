@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
+from typing import Self
 
 from mooring.connectors.definition import Connector
 from mooring.connectors.loader import ConnectorFileError, Problem, load_file
@@ -16,51 +17,88 @@ _log = logging.getLogger(__name__)
 
 
 class Registry(Mapping[str, Connector]):
-    """Connectors by key. Never changes after it is made; iteration is sorted."""
+    """Connectors by key; iteration is sorted. What it holds never changes after it is made.
 
-    def __init__(self, connectors: Mapping[str, Connector]) -> None:
-        self._connectors = MappingProxyType(dict(sorted(connectors.items())))
+    Files of the catalogue are read when somebody asks for their connector: an instance uses a handful of hundreds, and
+    should neither start later nor grow for the others.
+    """
+
+    def __init__(self, connectors: Mapping[str, Connector], shipped: Mapping[str, Path] | None = None) -> None:
+        self._shipped = dict(shipped or {})
+        self._connectors = dict(connectors)
+        self._keys = tuple(sorted({*self._shipped, *self._connectors}))
 
     def __getitem__(self, key: str) -> Connector:
-        return self._connectors[key]
+        """The connector. Raises KeyError, and ConnectorFileError for a file of the catalogue that is damaged."""
+        found = self._connectors.get(key)
+        if found is None:
+            found = self._connectors[key] = _load_shipped(self._shipped[key])
+        return found
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._connectors or key in self._shipped
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._connectors)
+        return iter(self._keys)
 
     def __len__(self) -> int:
-        return len(self._connectors)
+        return len(self._keys)
+
+    @property
+    def own(self) -> int:
+        """How many connectors come from the operator's folder."""
+        return len(self._keys) - len(self._shipped)
+
+    async def complete(self) -> Self:
+        """Read what was not read yet, without holding up the event loop for longer than one file takes."""
+        for key in self._keys:
+            if key not in self._connectors:
+                self[key]
+                await asyncio.sleep(0)
+        return self
 
 
 def load_registry(extra_dir: Path | None = None) -> Registry:
-    """Load the catalogue and the operator's folder.
+    """The catalogue and the operator's folder, whose files are all read and checked here.
 
-    Raises ConnectorFileError with the faults of all files. A file of the folder can't take a shipped key: it
-    would receive the shipped connector's client secrets and callback (rules O4, O5).
+    Raises ConnectorFileError with the faults of all files of the folder. A file of the folder can't take a shipped key:
+    it would receive the shipped connector's client secrets and callback (rules O4, O5).
     """
-    connectors: dict[str, Connector] = {}
+    shipped = {path.stem: path for path in CATALOG.glob("*.yaml")}
+    own: dict[str, Connector] = {}
     problems: list[Problem] = []
-    files = [(path, True) for path in sorted(CATALOG.glob("*.yaml"))]
-    files += [(path, False) for path in _extra_files(extra_dir)] if extra_dir else []
-    for path, builtin in files:
+    for path in _extra_files(extra_dir) if extra_dir else ():
         try:
-            connector = load_file(path, builtin)
+            connector = load_file(path, builtin=False)
         except ConnectorFileError as error:
             problems += error.problems
             continue
-        expected = path.parent.name if path.name == "connector.yaml" else path.stem
-        taken = connectors.get(connector.key)
-        if taken is not None:
-            owner = "a shipped connector" if taken.builtin else taken.source
+        if connector.key in shipped or connector.key in own:
+            owner = "a shipped connector" if connector.key in shipped else own[connector.key].source
             message = f"the key `{connector.key}` belongs to {owner}; choose another key"
             problems.append(Problem(connector.source, 1, 1, message))
-        elif connector.key != expected:
-            message = f"the file or folder of the connector `{connector.key}` must be called `{connector.key}`"
-            problems.append(Problem(connector.source, 1, 1, message))
+        elif misnamed := _misnamed(path, connector):
+            problems.append(misnamed)
         else:
-            connectors[connector.key] = connector
+            own[connector.key] = connector
     if problems:
         raise ConnectorFileError(problems)
-    return Registry(connectors)
+    return Registry(own, shipped)
+
+
+def _load_shipped(path: Path) -> Connector:
+    connector = load_file(path, builtin=True)
+    if misnamed := _misnamed(path, connector):
+        raise ConnectorFileError([misnamed])
+    return connector
+
+
+def _misnamed(path: Path, connector: Connector) -> Problem | None:
+    expected = path.parent.name if path.name == "connector.yaml" else path.stem
+    if connector.key == expected:
+        return None
+    message = f"the file or folder of the connector `{connector.key}` must be called `{connector.key}`"
+    return Problem(connector.source, 1, 1, message)
 
 
 def _extra_files(folder: Path) -> list[Path]:

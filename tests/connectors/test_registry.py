@@ -6,7 +6,9 @@ import logging
 
 import pytest
 
-from mooring.connectors.registry import load_registry
+from mooring.connectors import registry as registries
+from mooring.connectors.loader import load_file
+from mooring.connectors.registry import CATALOG, load_registry
 from mooring.errors import ConfigurationError
 
 ACME = """\
@@ -21,12 +23,40 @@ auth:
 
 def test_it_is_an_immutable_sorted_mapping():
     registry = load_registry()
+    assert registry.own == 0
     assert list(registry) == sorted(registry)
     assert registry.get("redmine") is registry["redmine"]
     assert registry.get("nothing") is None
     assert registry["redmine"].builtin
     with pytest.raises(TypeError):
         registry["x"] = registry["redmine"]  # type: ignore[index]
+
+
+async def test_files_of_the_catalogue_are_read_when_they_are_asked_for(monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        registries, "load_file", lambda path, builtin: read.append(path.stem) or load_file(path, builtin)
+    )
+    registry = load_registry()
+    assert len(registry) == len(list(CATALOG.glob("*.yaml"))) and "hubspot" in registry and "nothing" not in registry
+    assert read == []
+    assert registry["hubspot"] is registry["hubspot"]
+    assert read == ["hubspot"]
+    await registry.complete()
+    assert sorted(read) == list(registry)
+
+
+async def test_a_damaged_file_of_the_catalogue_spoils_no_other(tmp_path, monkeypatch):
+    (tmp_path / "acme.yaml").write_text(ACME.format(key="acme"))
+    (tmp_path / "bolt.yaml").write_text("tilte: b\n")
+    (tmp_path / "crux.yaml").write_text(ACME.format(key="acme"))
+    monkeypatch.setattr(registries, "CATALOG", tmp_path)
+    registry = load_registry()
+    assert registry["acme"].title == "Acme"
+    with pytest.raises(ConfigurationError, match="unknown key `tilte`"):
+        registry["bolt"]
+    with pytest.raises(ConfigurationError, match="must be called `acme`"):
+        registry["crux"]
 
 
 def test_the_operators_folder_adds_files_and_folders(tmp_path):
@@ -39,6 +69,7 @@ def test_the_operators_folder_adds_files_and_folders(tmp_path):
     (tmp_path / ".hidden.yaml").write_text("anything: else")
     registry = load_registry(tmp_path)
     assert set(registry) - set(load_registry()) == {"acme", "bolt"}
+    assert registry.own == 2
     assert not registry["acme"].builtin
     assert registry["acme"].source == str(tmp_path / "acme.yaml")
     assert registry["bolt"].logo == str(tmp_path / "bolt" / "bolt.svg")

@@ -104,7 +104,7 @@ async def show(view: View) -> Response:
 @get(HERE + "/new", "admin", api="GET /connectors/meta")
 async def choose(view: View) -> Response:
     """The catalogue, to choose from."""
-    connectors = list(view.context.registry.values())
+    connectors = list((await view.context.registry.complete()).values())
     counts = Counter(category for c in connectors for category in c.categories)
     words, category = view.query("q").lower(), view.query("category")
     shown = [

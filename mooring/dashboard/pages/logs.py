@@ -15,6 +15,7 @@ from markupsafe import Markup
 from starlette.responses import Response, StreamingResponse
 
 from mooring import errors
+from mooring.auth_configs import service as auth_configs
 from mooring.dashboard import charts
 from mooring.dashboard.explain import explain
 from mooring.dashboard.render import render
@@ -84,6 +85,7 @@ async def show(view: View) -> Response:
     await view.context.logs.flush()
     async with view.context.db.read() as tx:
         page = await browse.page(tx, view.project_id, search, category=category, before=view.query("before") or None)
+        configs, _ = await auth_configs.search(tx, view.project_id)
     return render(
         view,
         "logs.html",
@@ -93,6 +95,7 @@ async def show(view: View) -> Response:
         ranges=RANGES,
         classes=CLASSES,
         methods=METHODS,
+        providers=sorted({c.connector_key for c in configs} | set(search.filter.providers)),
         registry=view.context.registry,
         newest=page.rows[0].id if page.rows else "",
     )

@@ -40,7 +40,7 @@ async def show(view: View) -> Response:
         dropped=context.logs.dropped,
         courier=context.courier is not None,
         connectors=len(context.registry),
-        own=sum(not c.builtin for c in context.registry.values()),
+        own=context.registry.own,
         audit_entries=seq,
         audit_head=head[:16],
         settings=[(name, help) for name, _, help in reference()],
