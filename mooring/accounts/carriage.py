@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from mooring.courier.client import CourierClient, CourierUnavailableError
-from mooring.courier.wire import Parcel
+from mooring.courier.wire import Delivered, Parcel
 from mooring.kit.http import BufferedResponse, HttpClient, OutboundRequest
 
 log = structlog.get_logger(__name__)
@@ -38,7 +38,7 @@ class Carriage:
                 return response
         return await self._http.send(request, deadline=deadline, max_bytes=max_bytes)
 
-    async def left_behind(self) -> list[BufferedResponse]:
+    async def left_behind(self) -> list[Delivered]:
         """Answers to earlier requests for the same generation that nobody stored, oldest first.
 
         Empty as well when the courier can't be asked: the request that follows then ends as well as it can.
@@ -51,7 +51,7 @@ class Carriage:
             return []
         found = [d for d in waiting if d.parcel.generation == self._parcel.generation]
         self._numbers += [d.number for d in found]
-        return [d.response for d in found]
+        return found
 
     async def stored(self) -> None:
         """Say that every answer was dealt with. Not called when dealing with it failed: then somebody recovers it."""

@@ -58,6 +58,14 @@ async def request_token(
     return read_token_answer(config, scope, body_params, response, request=request)
 
 
+def client_credentials_params(oauth2: OAuth2, config: OpenConfig) -> dict[str, str]:
+    """The parameters of a client credentials request (RFC 6749 §4.4.2)."""
+    params = {"grant_type": "client_credentials"}
+    if config.scopes:
+        params["scope"] = oauth2.scope_separator.join(config.scopes)
+    return params
+
+
 def read_token_answer(
     config: OpenConfig,
     scope: Mapping[str, Any],

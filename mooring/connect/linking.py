@@ -14,7 +14,6 @@ from mooring.accounts import service as accounts
 from mooring.accounts.context import Context
 from mooring.accounts.credentials import Secrets, Times
 from mooring.accounts.models import Account
-from mooring.accounts.refresh import client_credentials_params
 from mooring.accounts.service import Linked, NewCredential, OwnerInfo
 from mooring.auth_configs import service as auth_configs
 from mooring.auth_configs.models import AuthConfig
@@ -115,7 +114,7 @@ async def link_with_form(
     answer: TokenAnswer | None = None
     if oauth2 is not None:
         scope = {**opened.setup, **form.public, **secrets.scope()}
-        answer = await ask_token(context, opened, scope, client_credentials_params(oauth2, opened), form)
+        answer = await ask_token(context, opened, scope, tokens.client_credentials_params(oauth2, opened), form)
         secrets = with_token(opened, secrets, answer)
     new = await tested(context, opened, form, secrets, answer)
     async with context.db.begin() as tx:

@@ -8,8 +8,8 @@ from typing import Final
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from mooring.accounts.leases import LEASE_SECONDS as REFRESH_LEASE
 from mooring.accounts.models import Credential
-from mooring.accounts.refresh import LEASE_SECONDS as REFRESH_LEASE
 from mooring.kit import clock, jobs
 from mooring.kit.jobs import LEASE_SECONDS as JOB_LEASE
 from mooring.kit.jobs import Job

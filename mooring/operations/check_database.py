@@ -10,8 +10,8 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from mooring.accounts.leases import LEASE_SECONDS
 from mooring.accounts.models import Account, Credential
-from mooring.accounts.refresh import LEASE_SECONDS
 from mooring.kit import clock, jobs
 from mooring.kit.db import Database
 from mooring.kit.vault import Vault

@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from mooring.accounts import refresh as engine
+from mooring.accounts.leases import LEASE_SECONDS
 from mooring.accounts.tokens import TOKEN_DEADLINE
 from mooring.kit import clock
 from tests.conftest import Ports
@@ -544,8 +545,8 @@ def test_a_refusal_that_repeats_the_refresh_token_is_stored_without_it(
 
 def test_the_times_fit_together() -> None:
     """A lease outlives both requests and their pause (R2); a waiting caller outlives the lease of a dead holder."""
-    assert engine.LEASE_SECONDS > 2 * TOKEN_DEADLINE + engine.RETRY_PAUSE
-    assert engine.WAIT_SECONDS > engine.LEASE_SECONDS
+    assert LEASE_SECONDS > 2 * TOKEN_DEADLINE + engine.RETRY_PAUSE
+    assert engine.WAIT_SECONDS > LEASE_SECONDS
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
@@ -662,7 +663,7 @@ def test_a_lease_of_a_killed_process_is_taken_over(two_hubs: tuple[Hub, Hub], pr
         caller.join()
         assert before is not None and before.lease_until is not None
         assert before.pending_generation == before.generation  # the intent was on disk before the request left (R3)
-        assert 15 < (before.lease_until - clock.now()).total_seconds() <= engine.LEASE_SECONDS
+        assert 15 < (before.lease_until - clock.now()).total_seconds() <= LEASE_SECONDS
         # Instead of waiting for it: the lease ends in a second. The caller finds it taken, waits, and takes it over.
         alter(other, account, lease_until=clock.now() + timedelta(seconds=1.5))
         begun = time.monotonic()
