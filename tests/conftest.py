@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,24 +130,36 @@ def connectors_dir(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
+@pytest.fixture(scope="session")
+def hubs(
+    postgres_server: PostgresServer, ports: Ports, connectors_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Hub]]:
+    """Starts a hub on a kind of database when it is asked for the first time. All of them run to the session's end.
+
+    A parametrized fixture of the whole session would stop and start its hub at each change of the parameter, that is
+    twice for every file.
+    """
+    with ExitStack() as stack:
+
+        @functools.cache
+        def hub_on(kind: str) -> Hub:
+            return stack.enter_context(
+                Hub(
+                    tmp_path_factory.mktemp(f"hub-{kind}"),
+                    free_port(),
+                    database_url=postgres_server.create_database() if kind == "postgres" else None,
+                    egress_allow=ports.egress_allow,
+                    connectors_dir=connectors_dir,
+                )
+            )
+
+        yield hub_on
+
+
 @pytest.fixture(scope="session", params=["sqlite", "postgres"])
-def hub(
-    request: pytest.FixtureRequest, ports: Ports, connectors_dir: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Hub]:
+def hub(request: pytest.FixtureRequest, hubs: Callable[[str], Hub]) -> Hub:
     """A running hub, once on SQLite and once on PostgreSQL: every test that uses it runs on both."""
-    database_url = None
-    if request.param == "postgres":
-        server: PostgresServer = request.getfixturevalue("postgres_server")
-        database_url = server.create_database()
-    folder = tmp_path_factory.mktemp(f"hub-{request.param}")
-    with Hub(
-        folder,
-        free_port(),
-        database_url=database_url,
-        egress_allow=ports.egress_allow,
-        connectors_dir=connectors_dir,
-    ) as running:
-        yield running
+    return hubs(request.param)
 
 
 @pytest.fixture(autouse=True)
