@@ -132,13 +132,14 @@ def connectors_dir(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture(scope="session")
 def hubs(
-    postgres_server: PostgresServer, ports: Ports, connectors_dir: Path, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, ports: Ports, connectors_dir: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[str], Hub]]:
     """Starts a hub on a kind of database when it is asked for the first time. All of them run to the session's end.
 
     A parametrized fixture of the whole session would stop and start its hub at each change of the parameter, that is
     twice for every file.
     """
+    server: PostgresServer = request.getfixturevalue("postgres_server")
     with ExitStack() as stack:
 
         @functools.cache
@@ -147,7 +148,7 @@ def hubs(
                 Hub(
                     tmp_path_factory.mktemp(f"hub-{kind}"),
                     free_port(),
-                    database_url=postgres_server.create_database() if kind == "postgres" else None,
+                    database_url=server.create_database() if kind == "postgres" else None,
                     egress_allow=ports.egress_allow,
                     connectors_dir=connectors_dir,
                 )
