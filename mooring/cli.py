@@ -241,7 +241,8 @@ def connectors_check(
 ) -> None:
     """Check connector files and their guides; every fault is shown with file, line and column."""
     from mooring.connectors.guide_rules import guide_problems
-    from mooring.connectors.loader import ConnectorFileError, load_file
+    from mooring.connectors.loader import load_file
+    from mooring.connectors.problems import ConnectorFileError
     from mooring.connectors.registry import load_registry
 
     if not files:

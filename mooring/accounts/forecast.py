@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from cryptography import x509
-
 from mooring.accounts.credentials import Secrets, Times
 from mooring.connectors.definition import AuthMethod
 
@@ -54,5 +52,7 @@ def _certificate_end(fields: Mapping[str, str]) -> datetime | None:
     for value in fields.values():
         if "-----BEGIN CERTIFICATE-----" in value:
             with contextlib.suppress(ValueError):
+                from cryptography import x509  # only for connectors with client certificates
+
                 ends += [c.not_valid_after_utc for c in x509.load_pem_x509_certificates(value.encode())]
     return min(ends, default=None)

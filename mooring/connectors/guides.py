@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
-
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
+from typing import TYPE_CHECKING, Final
 
 from mooring.connectors.definition import AuthMethod, Connector
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markdown_it.token import Token
 
 SECTIONS: Final = ("Who can do it", "Steps", "Permissions", "Test", "Troubleshooting")
 METHOD_HEADING: Final = re.compile(r"^### \{([^}]*)\}\s*$", re.MULTILINE)
@@ -166,6 +167,8 @@ def slug(title: str) -> str:
 
 @lru_cache(maxsize=1)
 def _markdown() -> MarkdownIt:
+    from markdown_it import MarkdownIt  # sixty modules, for pages that few open
+
     # No HTML, no images: a guide is text, whoever wrote it. The library refuses javascript: and the like in links.
     return MarkdownIt("commonmark", {"html": False}).enable("table").disable(["image", "html_block", "html_inline"])
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from mooring.connectors.definition import Connector
-from mooring.connectors.loader import ConnectorFileError, Problem, load_file
+from mooring.connectors.problems import ConnectorFileError, Problem
 from mooring.errors import ConfigurationError
 
 CATALOG = Path(__file__).with_name("catalog")
@@ -69,7 +69,7 @@ def load_registry(extra_dir: Path | None = None) -> Registry:
     problems: list[Problem] = []
     for path in _extra_files(extra_dir) if extra_dir else ():
         try:
-            connector = load_file(path, builtin=False)
+            connector = _load(path, builtin=False)
         except ConnectorFileError as error:
             problems += error.problems
             continue
@@ -86,8 +86,14 @@ def load_registry(extra_dir: Path | None = None) -> Registry:
     return Registry(own, shipped)
 
 
+def _load(path: Path, *, builtin: bool) -> Connector:
+    from mooring.connectors import loader  # its models cost a start 0.1 s, and an idle process memory
+
+    return loader.load_file(path, builtin)
+
+
 def _load_shipped(path: Path) -> Connector:
-    connector = load_file(path, builtin=True)
+    connector = _load(path, builtin=True)
     if misnamed := _misnamed(path, connector):
         raise ConnectorFileError([misnamed])
     return connector

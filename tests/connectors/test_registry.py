@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
+from mooring.connectors import loader
 from mooring.connectors import registry as registries
-from mooring.connectors.loader import load_file
 from mooring.connectors.registry import CATALOG, load_registry
 from mooring.errors import ConfigurationError
 
@@ -33,10 +33,8 @@ def test_it_is_an_immutable_sorted_mapping():
 
 
 async def test_files_of_the_catalogue_are_read_when_they_are_asked_for(monkeypatch):
-    read = []
-    monkeypatch.setattr(
-        registries, "load_file", lambda path, builtin: read.append(path.stem) or load_file(path, builtin)
-    )
+    read, load_file = [], loader.load_file
+    monkeypatch.setattr(loader, "load_file", lambda path, builtin: read.append(path.stem) or load_file(path, builtin))
     registry = load_registry()
     assert len(registry) == len(list(CATALOG.glob("*.yaml"))) and "hubspot" in registry and "nothing" not in registry
     assert read == []
