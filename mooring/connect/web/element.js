@@ -245,6 +245,25 @@ class Hub {
   t(key, values) {
     return translate(this.strings || EN, key, values || this.names);
   }
+  /** What a server says in English, in the person's language; undefined where that language lacks it. */
+  known(text) {
+    const said = this.strings?.said || {};
+    const number = /\d+/.exec(text)?.[0];
+    return said[text] || (number && said[text.replace(number, "{n}")]?.replace("{n}", number));
+  }
+  /** The same as an element, marked as English where it stays English. */
+  said(tag, text, props = {}) {
+    const known = this.known(text);
+    return h(tag, { ...props, lang: known ? null : "en" }, known || text);
+  }
+  /** A cause of the connection doctor in the person's language: what happened, and what to do. Null in English. */
+  cause({ cause, names, retry_after: wait }) {
+    const told = this.strings?.causes?.[cause];
+    if (!told) return null;
+    const [what, todo] = told;
+    const named = names?.length ? ` (${names.join(", ")})` : "";
+    return [what, todo + named + (wait > 90 ? " " + this.t("retryIn", { n: Math.round(wait / 60) }) : "")];
+  }
   category(key) {
     const text = this.t("cat_" + key);
     return text === "cat_" + key ? "" : text;
@@ -280,9 +299,9 @@ class Hub {
     const { status, body } = refusal;
     if (status === 401) return this.fatal(refusal);
     const cause = body.cause;
-    const own = this.language !== "en" && this.strings["cause_" + cause];
-    const message = body.errorCode === "Offline" ? this.t("offlineText") : own || body.message;
-    const facts = [[this.t("cause"), cause || body.errorCode], own && [this.t("message"), body.message], body.hint && own && ["", body.hint], [connector && this.t("connector"), connector?.key], [this.t("answer"), printable(body.provider_response).replace(`${body.hint}\n`, "")], [this.t("request"), body.requestId]].filter((f) => f && f[1] && f[0] !== undefined);
+    const own = this.cause({ ...body.diagnosis, cause });
+    const [message, todo] = own || [body.errorCode === "Offline" ? this.t("offlineText") : this.known(body.message), this.known(body.hint)];
+    const facts = [[this.t("cause"), cause || body.errorCode], message && [this.t("message"), body.message], body.hint && todo && ["", body.hint], [connector && this.t("connector"), connector?.key], [this.t("answer"), printable(body.provider_response).replace(`${body.hint}\n`, "")], [this.t("request"), body.requestId]].filter((f) => f && f[1] && f[0] !== undefined);
     const report = facts.map(([name, value]) => `${name}: ${value}`).join("\n");
     const copy = button(this.t("copy"), async () => {
       try {
@@ -294,7 +313,7 @@ class Hub {
       }
     }, "small");
     const list = h("dl", {}, ...facts.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
-    const foreign = own || body.errorCode === "Offline" ? null : "en";
+    const title = message || body.message || this.t("failedTitle");
     const box = h(
       "div",
       { class: "note bad", role: "alert", tabindex: "-1" },
@@ -302,8 +321,8 @@ class Hub {
       h(
         "div",
         { class: "grow" },
-        h("p", { class: "strong", lang: foreign }, message || this.t("failedTitle")),
-        !own && body.hint && h("p", { lang: "en" }, body.hint),
+        h("p", { class: "strong", lang: title === body.message ? "en" : null }, title),
+        (todo || body.hint) && h("p", { lang: todo ? null : "en" }, todo || body.hint),
         facts.length > 0 && h("details", {}, h("summary", {}, this.t("details")), list, copy),
       ),
     );
