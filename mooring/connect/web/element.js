@@ -14,7 +14,7 @@ function welcomeView(app) {
     if (app.isBusy(start)) return;
     app.busy(start, true, app.t("loading"));
     try {
-      await call(app, "/browser", "POST");
+      if (app.browser) await call(app, "/browser", "POST");
       memory.set("started", app.token);
       app.home();
     } catch (refusal) {
@@ -389,7 +389,8 @@ function skeleton() {
   return h("div", { class: "skeleton", "aria-hidden": "true" }, h("i"), h("i"), h("i"), h("i"));
 }
 
-// The key by which a mailed link knows its browser again. Where nothing may be stored, it lives as long as the page.
+// The key by which a mailed link knows its browser again. Where nothing may be stored, it lives as long as the page; in a frame
+// there is none then, for a reload would lock the person out. The page around a frame is of the project, which sent them here.
 function browserKey() {
   const fresh = () => [...crypto.getRandomValues(new Uint8Array(32))].map((b) => b.toString(16).padStart(2, "0")).join("");
   try {
@@ -397,7 +398,7 @@ function browserKey() {
     if (!key) localStorage.setItem("mooring:browser", (key = fresh()));
     return key;
   } catch {
-    return (browserKey.kept ||= fresh());
+    return framed ? null : (browserKey.kept ||= fresh());
   }
 }
 
