@@ -205,7 +205,7 @@ def _rejected(s: Stage, page: Page) -> None:
 
 def _rejected_details(s: Stage, page: Page) -> None:
     _rejected(s, page)
-    page.locator("summary", has_text="Technical details").click()
+    page.locator(".note.bad summary").click()
 
 
 def _consent(s: Stage, page: Page) -> None:

@@ -458,5 +458,8 @@ def test_what_the_server_says_is_in_the_persons_language(s: Stage, browser: Any)
             alert = page.get_by_role("alert").filter(has_text=what)
             expect(alert).to_contain_text(todo)
             assert alert.locator("p[lang=en]").count() == 0
+        page.goto(f"{s.hub.url}/embedded/integrations?token=nonsense")
+        view(page, "fatal")
+        assert page.evaluate("document.documentElement.lang") == "de"
     finally:
         profile.close()

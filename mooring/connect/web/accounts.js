@@ -45,8 +45,8 @@ function accountView(app, { account }) {
 // Why an account does not work, in the person's language where the cause is known.
 function reasonNote(app, account) {
   if (!account.reason) return null;
-  const known = app.cause({ cause: account.reason_code });
-  return h("p", { class: "note bad" }, icon("warn"), known ? h("span", {}, known.join(" ")) : app.said("span", account.reason));
+  const known = app.causeText(account.reason_code);
+  return h("p", { class: "note bad" }, icon("warn"), known ? h("span", {}, known) : app.said("span", account.reason));
 }
 
 function removeView(app, { account }) {

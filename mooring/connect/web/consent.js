@@ -177,7 +177,7 @@ function doneView(app, { connector, missing, updated, warning, flow }) {
   return [
     h("div", { class: "center" }, h("div", { class: `seal ${partial ? "warn" : "ok"}` }, icon(partial ? "warn" : "ok", 32)), app.heading(app.t(partial ? "partialTitle" : updated ? "updatedTitle" : "doneTitle", names))),
     partial ? [h("p", { class: "center" }, app.t("partialText", names)), scopeList(app, missing, "close")] : h("p", { class: "center" }, app.t(app.hosted ? "doneTextClose" : "doneText", names)),
-    warning?.description && h("p", { class: "note" }, icon("warn"), h("span", {}, app.cause({ cause: warning.code })?.join(" "), " ", app.said("span", warning.description))),
+    warning?.description && h("p", { class: "note" }, icon("warn"), h("span", {}, app.causeText(warning.code), " ", app.said("span", warning.description))),
     h("div", { class: "actions center" }, ...actions),
   ];
 }

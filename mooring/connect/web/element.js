@@ -121,17 +121,11 @@ class Hub {
     const guess = chooseLanguage(this.element);
     const [strings, data] = await Promise.all([loadLanguage(this.base, guess), call(this, "/overview").catch((refusal) => refusal)]);
     if (this.stopped) return;
-    this.language = guess;
-    this.strings = strings;
+    this.speak(guess, strings);
     if (data instanceof Refusal) return this.fatal(data);
     this.data = data;
     const own = chooseLanguage(this.element, data.app.language);
-    if (own !== guess) {
-      this.strings = await loadLanguage(this.base, own);
-      this.language = own;
-    }
-    this.frame.lang = this.language;
-    if (this.hosted) document.documentElement.lang = this.language;
+    if (own !== guess) this.speak(own, await loadLanguage(this.base, own));
     this.names = { app: data.app.name, owner: data.owner };
     this.narrow();
     this.paint();
@@ -139,6 +133,11 @@ class Hub {
     if (await this.resume()) return;
     if (this.hosted && memory.get("started") !== this.token) return this.show("welcome", {}, true);
     this.home(true);
+  }
+  speak(language, strings) {
+    this.language = this.frame.lang = language;
+    this.strings = strings;
+    if (this.hosted) document.documentElement.lang = language;
   }
   // What the page asked for beside the session's own limits.
   narrow() {
@@ -263,6 +262,11 @@ class Hub {
     const [what, todo] = told;
     const named = names?.length ? ` (${names.join(", ")})` : "";
     return [what, todo + named + (wait > 90 ? " " + this.t("retryIn", { n: Math.round(wait / 60) }) : "")];
+  }
+  /** The same in one text, or null. */
+  causeText(code) {
+    const told = this.cause({ cause: code });
+    return told && told.join(told[0].endsWith("。") ? "" : " ");
   }
   category(key) {
     const text = this.t("cat_" + key);

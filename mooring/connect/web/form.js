@@ -77,7 +77,7 @@ async function formView(app, { connector, account, integration, values, refusal 
       submit,
       h("p", { class: "soft small" }, icon("lock", 16), app.t(chosen.consent ? "sealedConsent" : "sealed", names)),
     ),
-    guide && h("details", { class: "guide" }, h("summary", {}, guide.title || app.t("guide", names)), h("div", { lang: "en" }, safeMarkup(guide.html))),
+    guide && h("details", { class: "guide" }, h("summary", {}, (app.language === "en" && guide.title) || app.t("guide", names)), h("div", { lang: "en" }, safeMarkup(guide.html))),
     !guide && form.config.support?.link && h("p", { class: "small" }, h("a", { href: form.config.support.link, target: "_blank", rel: "noopener noreferrer" }, app.t("docs", names))),
   ];
 }
