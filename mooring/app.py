@@ -53,7 +53,7 @@ def create_app(settings: Settings, *, public_url: str) -> Edge:
         openapi_url=None,
         redirect_slashes=False,  # it would redirect to whatever the Host header says (rule O8)
     )
-    install_error_handlers(api)
+    install_error_handlers(api, pages.refusal_page)
     for module in (
         connect_api,
         hub_api,

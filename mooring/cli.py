@@ -163,13 +163,16 @@ def check_port(host: str, port: int) -> None:
 def demo(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the hub.")] = 8080,
     sandbox_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the sandbox provider.")] = 8090,
+    site_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the page to link on; 0 takes a free one.")
+    ] = 8070,
     once: Annotated[bool, typer.Option("--once", help="Stop after the table instead of running on.")] = False,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the demo's database.")] = None,
 ) -> None:
-    """Start the hub and the sandbox provider, link an account by every method, and call through each."""
-    from mooring.demo import run
+    """Start the hub and the sandbox provider, link by every method, call through each, and serve a page to link one on."""
+    from mooring.demo.run import run
 
-    raise typer.Exit(run(port=port, sandbox_port=sandbox_port, once=once, data_dir=data_dir))
+    raise typer.Exit(run(port=port, sandbox_port=sandbox_port, site_port=site_port, once=once, data_dir=data_dir))
 
 
 @app.command()

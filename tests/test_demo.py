@@ -30,7 +30,8 @@ ROW = re.compile(r"│ (?P<method>.+?) +│ (?P<account>[0-9A-Za-z]{21}) │ (?P
 
 def arguments(*more: str) -> list[str]:
     hub = free_port_pair()
-    return [sys.executable, "-m", "mooring", "demo", "--port", str(hub), "--sandbox-port", str(hub + 1), *more]
+    ports = ["--port", str(hub), "--sandbox-port", str(hub + 1), "--site-port", "0"]
+    return [sys.executable, "-m", "mooring", "demo", *ports, *more]
 
 
 def in_terminal(folder: Path, columns: int, command: list[str]) -> tuple[int, str]:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import lru_cache
-from pathlib import Path
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
 
 from mooring import errors
+from mooring.connect.languages import WEB, hub_file
 from mooring.identity.project_settings import LANGUAGES
 
 router = APIRouter(include_in_schema=False)
 
-WEB: Final = Path(__file__).with_name("web")
 PARTS: Final = ("dom.js", "api.js", "text.js", "picker.js", "accounts.js", "form.js", "consent.js", "element.js")
 
 
@@ -29,7 +28,7 @@ def hub_script() -> str:
     style = "".join(line.strip() for line in _read("hub.css").splitlines())
     head = (
         f"const LANGUAGES = {json.dumps(LANGUAGES)};\n"
-        f"const VERSION = {json.dumps(_digest(*(_read(f'lang/{code}.json') for code in LANGUAGES)))};\n"
+        f"const VERSION = {json.dumps(_languages_version())};\n"
         f"const EN = {json.dumps(json.loads(_read('lang/en.json')), ensure_ascii=False)};\n"
         f"const CSS = {json.dumps(style, ensure_ascii=False)};\n"
     )
@@ -39,6 +38,11 @@ def hub_script() -> str:
 
 def _digest(*texts: str) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=1)
+def _languages_version() -> str:
+    return _digest(*(hub_file(code) for code in LANGUAGES))
 
 
 @lru_cache(maxsize=1)
@@ -86,9 +90,7 @@ async def language_file(request: Request, language: str) -> Response:
     """The Hub's texts in one language."""
     if language not in LANGUAGES:
         raise errors.NotFound("there is no such language")
-    text, _ = _file(f"lang/{language}.json")
-    version = _digest(*(_file(f"lang/{code}.json")[0] for code in LANGUAGES))
-    return _answer(request, text, version, "application/json")
+    return _answer(request, hub_file(language), _languages_version(), "application/json")
 
 
 def hosted_script() -> str:

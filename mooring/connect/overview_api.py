@@ -94,6 +94,7 @@ def _account(context: Context, account: Account, config: AuthConfig) -> dict[str
         "label": account.label or account.identity_label or account.identity,
         "status": lifecycle.effective(account.status, config_active=config.active),
         "reason": reasons[-1]["description"] if reasons and account.status != "active" else None,
+        "reason_code": reasons[-1]["code"] if reasons and account.status != "active" else None,
         "integration_id": config.id,
         "consent": method is not None and _has_consent_page(method),
         "form": method is not None and bool(method.fields),

@@ -12,6 +12,8 @@ from starlette.responses import RedirectResponse
 from mooring import errors
 from mooring.accounts.context import Context
 from mooring.connect import launches, oauth
+from mooring.connect.languages import asked_for, say
+from mooring.diagnosis.table import CAUSES
 from mooring.kit.web import page
 from mooring.protocol.redact import clean_line
 
@@ -19,6 +21,28 @@ router = APIRouter(include_in_schema=False)
 
 RESERVED = frozenset({"redirect_uri", "token", "connection_attempt_id"})
 COOKIE_SECONDS = oauth.TRANSACTION_SECONDS
+_ABOUT_TO = (
+    "You are about to connect an account at {provider} for {owner} in {app}. "
+    "If you did not ask for this, close this window."
+)
+
+
+def _language(request: Request) -> str:
+    return asked_for(request.headers.get("accept-language", ""))
+
+
+def refusal_page(request: Request, error: errors.MooringError) -> Response:
+    """The page for a refusal that a person sees. Text from outside is shown as text, never as markup or link (rule O9)."""
+    language = _language(request)
+    title = say(language, "This did not work")
+    cause = CAUSES.get(str(error.extra.get("cause", "")))
+    if cause is not None and language != "en":
+        told: list[str | None] = [cause.for_user, cause.what_to_do]
+    else:
+        told = [error.message, error.error_hint]
+    told.append("You can close this window and try again.")
+    lines = "".join(f"<p>{html.escape(say(language, text))}</p>" for text in told if text)
+    return page(title, f"<h1>{html.escape(title)}</h1>{lines}", status=error.status, language=language)
 
 
 def _cookie_name(context: Context) -> str:
@@ -69,12 +93,16 @@ async def launch(request: Request, attempt_id: str) -> Response:
     if not launches.came_from_hub(found, request.headers.get("sec-fetch-site"), confirmed=query.get("go") == "1"):
         app = await context.projects(found.project_id)
         here = html.escape(f"{request.url.path}?{urlencode({'code': query.get('code', ''), 'go': '1'})}")
-        provider, owner, name = (html.escape(t) for t in (found.connector_title, found.owner_name, app.name))
+        language = _language(request)
+        names = {"provider": found.connector_title, "owner": found.owner_name, "app": app.name}
+        shown = {key: html.escape(text) for key, text in names.items()}
+        bold = {key: f"<b>{text}</b>" for key, text in shown.items()}
+        title = say(language, "Connect {provider}?")
         return page(
-            f"Connect {found.connector_title}",
-            f"<h1>Connect {provider}?</h1><p>You are about to connect an account at <b>{provider}</b> for <b>{owner}</b> in "
-            f'<b>{name}</b>. If you did not ask for this, close this window.</p><p><a class="go" href="{here}">Continue to '
-            f"{provider}</a></p>",
+            title.format(**names),
+            f"<h1>{html.escape(title).format(**shown)}</h1><p>{html.escape(say(language, _ABOUT_TO)).format(**bold)}</p>"
+            f'<p><a class="go" href="{here}">{html.escape(say(language, "Continue to {provider}")).format(**shown)}</a></p>',
+            language=language,
         )
     started = await launches.start(context, found, query.get("code", ""), request.cookies.get(_cookie_name(context)))
     return _redirect(context, started)
@@ -100,20 +128,24 @@ async def oauth_callback(request: Request, connector_key: str) -> Response:
 @router.get("/embedded/accounts/callback")
 async def landing(request: Request) -> Response:
     """Tell the page that opened the popup how it ended, in the three ways that Hubs of all ages listen for."""
-    query = request.query_params
+    query, language = request.query_params, _language(request)
     ok = query.get("status") == "authenticated" and bool(query.get("account_id"))
     if ok:
         message: dict[str, object] = {
             "type": "AccountConnected",
             "account": {"id": query["account_id"][:80], "provider": query.get("provider", "")[:80]},
         }
-        text = "<h1>Connected</h1><p>The account is linked. You can close this window.</p>"
+        title, lines = "Connected", ["The account is linked. You can close this window."]
     else:
         error = clean_line(query.get("error", "error"), 100)
         description = clean_line(query.get("error_description", ""), 600)
         message = {"type": "CloseOAuth2", "error": error, "errorDescription": description}
-        detail = html.escape(description or error)
-        text = f"<h1>Not connected</h1><p>{detail}</p><p>You can close this window and try again.</p>"
+        title, lines = "Not connected", [description or error, "You can close this window and try again."]
+        cause = CAUSES.get(error)
+        if (
+            cause is not None and language != "en"
+        ):  # the description stays: its words and its reference help whoever helps
+            lines[:0] = [cause.for_user, cause.what_to_do]
     context: Context = request.app.state.context
     # The page that opened the popup is told if it is ours or of a registered origin; the browser compares.
     # `<` is escaped so that no text can end the script element.
@@ -127,4 +159,6 @@ async def landing(request: Request) -> Response:
         "for(const o of to)try{if(window.opener)window.opener.postMessage(m,o)}catch(e){}"
         "setTimeout(()=>window.close(),600)"
     )
-    return page("Connected" if ok else "Not connected", text, script=script)
+    title = say(language, title)
+    text = "".join(f"<p>{html.escape(say(language, line))}</p>" for line in lines)
+    return page(title, f"<h1>{html.escape(title)}</h1>{text}", script=script, language=language)

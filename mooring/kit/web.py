@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import secrets
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import orjson
@@ -52,23 +52,12 @@ def error_response(request_id: str | None, error: errors.MooringError) -> Respon
     return Json(error.body(request_id=request_id), status_code=error.status, headers=error.headers)
 
 
-def error_page(error: errors.MooringError, *, title: str = "This did not work") -> Response:
-    """The page for a refusal that a person sees. Text from outside is shown as text, never as markup or link (rule O9)."""
-    hint = f"<p>{html.escape(error.error_hint)}</p>" if error.error_hint else ""
-    return page(
-        title,
-        f"<h1>{html.escape(title)}</h1><p>{html.escape(error.message)}</p>{hint}"
-        "<p>You can close this window and try again.</p>",
-        status=error.status,
-    )
-
-
-def page(title: str, body: str, *, status: int = 200, script: str | None = None) -> Response:
+def page(title: str, body: str, *, status: int = 200, script: str | None = None, language: str = "en") -> Response:
     """A small self-contained page with a strict policy. `body` must be escaped already."""
     nonce = secrets.token_urlsafe(16)
     code = f'<script nonce="{nonce}">{script}</script>' if script else ""
     document = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<!doctype html><html lang="{language}"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<title>{html.escape(title)}</title><style nonce="{nonce}">{_STYLE}</style></head>'
         f"<body><main>{body}</main>{code}</body></html>"
@@ -91,8 +80,15 @@ _STYLE = (
 )
 
 
-def install_error_handlers(app: FastAPI) -> None:
-    """Render every refusal, framework-made ones included, in the one shape."""
+def install_error_handlers(app: FastAPI, page_of: Callable[[Request, errors.MooringError], Response]) -> None:
+    """Render every refusal, framework-made ones included, in the one shape; as `page_of` where a person reads it."""
+
+    def _render(request: Request, error: errors.MooringError) -> Response:
+        request.scope["mooring.error_code"] = error.error_code
+        is_page = request.url.path.startswith(("/connect/", "/embedded/"))
+        if is_page and "text/html" in request.headers.get("accept", ""):
+            return page_of(request, error)
+        return error_response(request.scope.get("mooring.request_id"), error)
 
     @app.exception_handler(errors.MooringError)
     async def _ours(request: Request, error: errors.MooringError) -> Response:
@@ -128,13 +124,6 @@ def install_error_handlers(app: FastAPI) -> None:
     async def _fault(request: Request, error: Exception) -> Response:
         request.scope["mooring.answered"] = True  # the framework raises the error again after this answer
         return _render(request, unstorable(error) or fault(request.scope.get("mooring.request_id"), error))
-
-
-def _render(request: Request, error: errors.MooringError) -> Response:
-    request.scope["mooring.error_code"] = error.error_code
-    if "text/html" in request.headers.get("accept", "") and request.url.path.startswith(("/connect/", "/embedded/")):
-        return error_page(error)
-    return error_response(request.scope.get("mooring.request_id"), error)
 
 
 def _allowed(request: Request) -> str:

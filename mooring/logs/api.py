@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, Request
 from starlette.datastructures import QueryParams
 
 from mooring import errors
+from mooring.diagnosis.answers import in_full
 from mooring.identity.api import caller_with
 from mooring.identity.service import Caller
 from mooring.kit import clock
@@ -144,11 +145,18 @@ def render(row: RequestLog, *, steps: bool) -> dict[str, Any]:
         },
         "response": {"status_code": row.status},
     }
+    if row.steps and (found := _diagnosis(row.steps[-1])) is not None:
+        out["diagnosis"] = found
     if row.category == "platform":
         out["category"] = "platform"
     if steps:
         out["step_requests"] = [_step(row, i) for i in range(len(row.steps))]
     return out
+
+
+def _diagnosis(step: dict[str, Any]) -> dict[str, Any] | None:
+    """The connection doctor's words on a request that the provider refused."""
+    return in_full(step["diagnosis"]) if "diagnosis" in step else None
 
 
 def _step(row: RequestLog, index: int) -> dict[str, Any]:
@@ -172,6 +180,7 @@ def _step(row: RequestLog, index: int) -> dict[str, Any]:
         "is_worker": False,
         "error": step.get("error"),
         **({"exchange": step["exchange"]} if "exchange" in step else {}),
+        **({"diagnosis": _diagnosis(step)} if "diagnosis" in step else {}),
     }
 
 

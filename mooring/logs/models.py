@@ -14,7 +14,8 @@ from mooring.kit.db import Base
 class RequestLog(Base):
     """One call. `id` is a version 7 UUID, so it sorts by time.
 
-    No header, body or query value is kept, except the redacted excerpt of an exchange that failed while linking.
+    No header, body or query value is kept, except the redacted excerpt of an exchange that failed while linking, and what
+    `diagnosis.answers.to_keep` takes from the head of a refusal.
     """
 
     __tablename__ = "request_logs"
@@ -41,8 +42,8 @@ class RequestLog(Base):
     source_id: Mapped[str | None] = mapped_column(String(80))
     source_ip: Mapped[str | None] = mapped_column(String(64))
     steps: Mapped[list[Any]]
-    """The requests to the provider. The last one holds `up` and `down`, the bytes of the bodies exchanged with the caller:
-    a column of its own costs every row more than these do."""
+    """The requests to the provider; one that was refused holds `diagnosis`. The last one holds `up` and `down`, the bytes of
+    the bodies exchanged with the caller: a column of its own costs every row more than these do."""
 
     __table_args__ = (
         Index("ix_request_logs_project_id", "project_id", "category", "id"),

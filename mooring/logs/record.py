@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import re
-import zlib
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from typing import Any, Final
 from urllib.parse import unquote_plus
@@ -12,6 +11,7 @@ from urllib.parse import unquote_plus
 import orjson
 
 from mooring.kit.vault import DataKey
+from mooring.protocol.bodies import gunzip
 from mooring.protocol.redact import REDACTED, is_sensitive, redact_headers, redact_json, redact_text
 
 LIMIT: Final = 32 << 10  # bytes of a body that are kept
@@ -98,11 +98,10 @@ class Record:
         whole = size <= len(body)
         if encoding.strip().lower() in {"gzip", "x-gzip"}:
             try:
-                unpacking = zlib.decompressobj(wbits=31)
-                body = unpacking.decompress(body, _GATHER)
-            except zlib.error:
+                body, ended = gunzip(body, _GATHER)
+            except ValueError:
                 return _unshown("gzip", size)
-            whole = whole and unpacking.eof
+            whole = whole and ended
         elif encoding.strip():
             return _unshown(encoding[:20], size)
         if kind.startswith("multipart/"):

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from mooring import errors
 from mooring.accounts.context import Context
+from mooring.diagnosis.answers import BODY_READ
 from mooring.identity.api import caller_with
 from mooring.identity.service import Caller
 from mooring.kit import clock, ids
@@ -23,7 +24,7 @@ from mooring.kit.web import Json
 from mooring.logs.writer import Entry
 from mooring.protocol.headers import inbound, raw
 from mooring.protocol.redact import redact_json
-from mooring.proxy import heartbeat, retries, service
+from mooring.proxy import heartbeat, refusals, retries, service
 from mooring.proxy.service import Answer, Call
 
 router = APIRouter(tags=["Proxy"])
@@ -199,16 +200,19 @@ async def envelope(answer: Answer, entry: Entry | None = None) -> dict[str, Any]
             body += answer.scanner.mask(chunk) if answer.scanner else chunk
             if len(body) > MAX_ANSWER:
                 raise errors.ProviderError(
-                    f"the answer of {answer.connector_title} is larger than {MAX_ANSWER >> 20} MiB",
+                    f"the answer of {answer.connector.title} is larger than {MAX_ANSWER >> 20} MiB",
                     code="AnswerTooLargeError",
                     hint="Use /proxy/…, which streams.",
                 )
     except HttpFailure as e:
-        raise service.refusal(answer.connector_title, e) from None
+        raise service.refusal(answer.connector.title, e) from None
     if answer.scanner:
         body += answer.scanner.flush()
     if entry is not None:
         entry.bytes_down = len(body)
+        if (refused := refusals.watch(answer)) is not None:
+            refused.take(bytes(body[:BODY_READ]))
+            refused.note(entry)
         if entry.record is not None:
             entry.record.take(bytes(body))
     headers: dict[str, str] = {}

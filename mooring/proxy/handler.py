@@ -20,7 +20,8 @@ from mooring.logs.record import Record
 from mooring.logs.writer import Entry
 from mooring.protocol.headers import inbound
 from mooring.protocol.redact import SecretScanner
-from mooring.proxy import service
+from mooring.proxy import refusals, service
+from mooring.proxy.refusals import Refused
 from mooring.proxy.service import Answer, Call
 
 PREFIX: Final = b"/proxy"
@@ -109,14 +110,19 @@ async def _serve(context: Context, exchange: Exchange, query: str, entry: Entry,
         body = await exchange.read(BUFFER)
     ask = Call(method, entry.path[len(PREFIX) :], query, exchange.headers, body, length=length, wait=wait)
     answer = await service.call(context, identity.project_id, account_id, ask, entry)
+    refused = refusals.watch(answer)
     try:
-        await _reply(exchange, answer, request_id, entry.record)
+        await _reply(exchange, answer, request_id, entry.record, refused)
     finally:
+        if refused is not None:
+            refused.note(entry)
         await answer.aclose()
     return answer.response.status
 
 
-async def _reply(exchange: Exchange, answer: Answer, request_id: str, record: Record | None) -> None:
+async def _reply(
+    exchange: Exchange, answer: Answer, request_id: str, record: Record | None, refused: Refused | None
+) -> None:
     """Pass the provider's answer on, masking an echoed credential in headers and body. Raises HttpFailure."""
     response, scanner = answer.response, answer.scanner
     headers: list[Header] = [NO_SNIFF, DEFAULT_POLICY, (b"x-request-id", request_id.encode())]
@@ -136,13 +142,15 @@ async def _reply(exchange: Exchange, answer: Answer, request_id: str, record: Re
             try:
                 data = await response.whole()
             except HttpFailure as e:
-                raise service.refusal(answer.connector_title, e) from None
+                raise service.refusal(answer.connector.title, e) from None
         # One look at all of it: an echo is rare.
         if scanner is not None and scanner.finds(b"\n".join([data, *[value for _, value in headers]])):
             headers = _masked(headers, scanner)
             data = scanner.mask(data) + scanner.flush()
         if record is not None:
             record.take(data)
+        if refused is not None:
+            refused.take(data)
         exchange.respond(status, headers, data)
         return
     if scanner is not None and scanner.finds(b"\n".join([value for _, value in headers])):
@@ -156,7 +164,10 @@ async def _reply(exchange: Exchange, answer: Answer, request_id: str, record: Re
     async for chunk in response.chunks():
         if record is not None:
             record.take(chunk)
-        await exchange.send(scanner.mask(chunk) if scanner is not None else chunk)
+        shown = scanner.mask(chunk) if scanner is not None else chunk
+        if refused is not None:
+            refused.take(shown)
+        await exchange.send(shown)
     if scanner is not None:
         await exchange.send(scanner.flush())
     exchange.end()

@@ -14,6 +14,7 @@ from mooring.accounts import health
 from mooring.accounts.context import Context
 from mooring.accounts.serving import Serving
 from mooring.connectors.apply import Injection, default_headers, inject
+from mooring.connectors.definition import Connector
 from mooring.diagnosis.rules import of_failure
 from mooring.diagnosis.table import CAUSES
 from mooring.identity.service import ProjectId
@@ -66,7 +67,7 @@ class Answer:
     response: StreamedResponse
     scanner: SecretScanner | None
     url: str  # redacted
-    connector_title: str
+    connector: Connector
     gate: Gate | None
     origin: str
 
@@ -258,7 +259,7 @@ async def _send(context: Context, serving: Serving, ask: Call, entry: Entry, end
     scanner = None
     if not serving.connector.echo_allowed:
         scanner = SecretScanner([v for v in secrets if len(v) >= MASK_MINIMUM])
-    return Answer(response, scanner, entry.url, serving.connector.title, gate, injection.base_url)
+    return Answer(response, scanner, entry.url, serving.connector, gate, injection.base_url)
 
 
 async def _exchange(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,18 @@ _TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"
 
 def launch(playwright: Playwright) -> Browser:
     """Start chromium without a window."""
-    program = shutil.which("chromium") or "/usr/bin/chromium"
-    return playwright.chromium.launch(executable_path=program, args=list(ARGUMENTS))
+    return playwright.chromium.launch(executable_path=_program(), args=list(ARGUMENTS))
+
+
+def launch_with_preferences(playwright: Playwright, folder: Path, preferences: Mapping[str, Any]) -> BrowserContext:
+    """Start chromium with a profile in this folder, in whose settings these were changed."""
+    (folder / "Default").mkdir(parents=True)
+    (folder / "Default" / "Preferences").write_text(json.dumps(preferences), encoding="utf-8")
+    return playwright.chromium.launch_persistent_context(folder, executable_path=_program(), args=list(ARGUMENTS))
+
+
+def _program() -> str:
+    return shutil.which("chromium") or "/usr/bin/chromium"
 
 
 @pytest.fixture(scope="module")

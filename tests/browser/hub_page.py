@@ -205,7 +205,7 @@ def _rejected(s: Stage, page: Page) -> None:
 
 def _rejected_details(s: Stage, page: Page) -> None:
     _rejected(s, page)
-    page.locator("summary", has_text="Technical details").click()
+    page.locator(".note.bad summary").click()
 
 
 def _consent(s: Stage, page: Page) -> None:
@@ -281,11 +281,11 @@ def _account(s: Stage, page: Page) -> None:
 
 def _account_error(s: Stage, page: Page) -> None:
     project, account = _linked(s)
-    reason = "The service user's token is no longer valid."
+    reason = "Sandbox: The key was deleted or switched off at the provider."
 
     async def work(tx: Any) -> None:
         found = await tx.get(Account, account)
-        assert await accounts.note_fact(tx, found, "credentials_rejected", "rejected", reason)
+        assert await accounts.note_fact(tx, found, "credentials_rejected", "key_revoked", reason)
 
     on_database(s.hub, work)
     open_link(page, project.session("Acme"))

@@ -440,3 +440,26 @@ def test_the_language_follows_the_browser(s: Stage, browser: Any) -> None:
         expect(heading(page)).to_have_text("Connecter Sandbox")
     finally:
         profile.close()
+
+
+def test_what_the_server_says_is_in_the_persons_language(s: Stage, browser: Any) -> None:
+    project = s.project("Northwind", "api_key")
+    profile = browser.new_context(locale="de-DE")
+    try:
+        page = profile.new_page()
+        open_link(page, project.session("Acme"))
+        expect(page.get_by_text("API-Schlüssel", exact=True)).to_be_visible()
+        for typed, what, todo in (
+            ("your-api-key", "Ein Wert sieht aus wie der Beispieltext", "Ersetzen Sie das Beispiel"),
+            ("sandbox-key-wrong", "Der Anbieter akzeptiert diese Zugangsdaten nicht.", "Prüfen Sie, ob der Wert"),
+        ):
+            page.locator("[name=api_key]").fill(typed)
+            submit(page)
+            alert = page.get_by_role("alert").filter(has_text=what)
+            expect(alert).to_contain_text(todo)
+            assert alert.locator("p[lang=en]").count() == 0
+        page.goto(f"{s.hub.url}/embedded/integrations?token=nonsense")
+        view(page, "fatal")
+        assert page.evaluate("document.documentElement.lang") == "de"
+    finally:
+        profile.close()

@@ -34,12 +34,19 @@ function accountView(app, { account }) {
   return [
     h("div", { class: "lead" }, logo(account.logo_url, 48), h("div", { class: "grow" }, app.heading(account.name), account.label && h("p", { class: "soft" }, account.label))),
     h("p", { class: "statusline" }, statusBadge(app, account), h("span", { class: "soft" }, app.t("since", { date }))),
-    account.reason && h("p", { class: "note bad", lang: "en" }, icon("warn"), h("span", {}, account.reason)),
+    reasonNote(app, account),
     !account.usable && h("p", { class: "note" }, icon("warn"), h("span", {}, app.t("off", app.names))),
-    account.missing_scopes.length > 0 && [h("p", {}, app.t("partialText", app.names)), scopeList(account.missing_scopes, "close")],
+    account.missing_scopes.length > 0 && [h("p", {}, app.t("partialText", app.names)), scopeList(app, account.missing_scopes, "close")],
     h("div", { class: "actions" }, ...actions),
     !account.usable && supportLine(app),
   ];
+}
+
+// Why an account does not work, in the person's language where the cause is known.
+function reasonNote(app, account) {
+  if (!account.reason) return null;
+  const known = app.causeText(account.reason_code);
+  return h("p", { class: "note bad" }, icon("warn"), known ? h("span", {}, known) : app.said("span", account.reason));
 }
 
 function removeView(app, { account }) {
@@ -67,10 +74,10 @@ function removeView(app, { account }) {
   ];
 }
 
-function scopeList(scopes, sign = "ok") {
+function scopeList(app, scopes, sign = "ok") {
   return h(
     "ul",
     { class: "scopes", role: "list" },
-    ...scopes.map((scope) => h("li", {}, h("span", { class: sign === "ok" ? "tick" : "tick miss" }, icon(sign, 14)), h("span", { lang: "en" }, scope.reason || scope.name, scope.reason && h("code", {}, scope.name)))),
+    ...scopes.map((scope) => h("li", {}, h("span", { class: sign === "ok" ? "tick" : "tick miss" }, icon(sign, 14)), h("span", {}, app.said("span", scope.reason || scope.name), scope.reason && h("code", {}, scope.name)))),
   );
 }

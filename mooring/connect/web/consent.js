@@ -176,8 +176,8 @@ function doneView(app, { connector, missing, updated, warning, flow }) {
   if (app.data.account_id === null && (app.data.connectors.length > 1 || app.data.accounts.length)) actions.push(button(app.t("overview"), () => app.home()));
   return [
     h("div", { class: "center" }, h("div", { class: `seal ${partial ? "warn" : "ok"}` }, icon(partial ? "warn" : "ok", 32)), app.heading(app.t(partial ? "partialTitle" : updated ? "updatedTitle" : "doneTitle", names))),
-    partial ? [h("p", { class: "center" }, app.t("partialText", names)), scopeList(missing, "close")] : h("p", { class: "center" }, app.t(app.hosted ? "doneTextClose" : "doneText", names)),
-    warning?.description && h("p", { class: "note", lang: "en" }, icon("warn"), h("span", {}, warning.description)),
+    partial ? [h("p", { class: "center" }, app.t("partialText", names)), scopeList(app, missing, "close")] : h("p", { class: "center" }, app.t(app.hosted ? "doneTextClose" : "doneText", names)),
+    warning?.description && h("p", { class: "note" }, icon("warn"), h("span", {}, app.causeText(warning.code), " ", app.said("span", warning.description))),
     h("div", { class: "actions center" }, ...actions),
   ];
 }

@@ -14,7 +14,7 @@ function welcomeView(app) {
     if (app.isBusy(start)) return;
     app.busy(start, true, app.t("loading"));
     try {
-      await call(app, "/browser", "POST");
+      if (app.browser) await call(app, "/browser", "POST");
       memory.set("started", app.token);
       app.home();
     } catch (refusal) {
@@ -121,17 +121,11 @@ class Hub {
     const guess = chooseLanguage(this.element);
     const [strings, data] = await Promise.all([loadLanguage(this.base, guess), call(this, "/overview").catch((refusal) => refusal)]);
     if (this.stopped) return;
-    this.language = guess;
-    this.strings = strings;
+    this.speak(guess, strings);
     if (data instanceof Refusal) return this.fatal(data);
     this.data = data;
     const own = chooseLanguage(this.element, data.app.language);
-    if (own !== guess) {
-      this.strings = await loadLanguage(this.base, own);
-      this.language = own;
-    }
-    this.frame.lang = this.language;
-    if (this.hosted) document.documentElement.lang = this.language;
+    if (own !== guess) this.speak(own, await loadLanguage(this.base, own));
     this.names = { app: data.app.name, owner: data.owner };
     this.narrow();
     this.paint();
@@ -139,6 +133,11 @@ class Hub {
     if (await this.resume()) return;
     if (this.hosted && memory.get("started") !== this.token) return this.show("welcome", {}, true);
     this.home(true);
+  }
+  speak(language, strings) {
+    this.language = this.frame.lang = language;
+    this.strings = strings;
+    if (this.hosted) document.documentElement.lang = language;
   }
   // What the page asked for beside the session's own limits.
   narrow() {
@@ -245,6 +244,30 @@ class Hub {
   t(key, values) {
     return translate(this.strings || EN, key, values || this.names);
   }
+  /** What a server says in English, in the person's language; undefined where that language lacks it. */
+  known(text) {
+    const said = this.strings?.said || {};
+    const number = /\d+/.exec(text)?.[0];
+    return said[text] || (number && said[text.replace(number, "{n}")]?.replace("{n}", number));
+  }
+  /** The same as an element, marked as English where it stays English. */
+  said(tag, text, props = {}) {
+    const known = this.known(text);
+    return h(tag, { ...props, lang: known ? null : "en" }, known || text);
+  }
+  /** A cause of the connection doctor in the person's language: what happened, and what to do. Null in English. */
+  cause({ cause, names, retry_after: wait }) {
+    const told = this.strings?.causes?.[cause];
+    if (!told) return null;
+    const [what, todo] = told;
+    const named = names?.length ? ` (${names.join(", ")})` : "";
+    return [what, todo + named + (wait > 90 ? " " + this.t("retryIn", { n: Math.round(wait / 60) }) : "")];
+  }
+  /** The same in one text, or null. */
+  causeText(code) {
+    const told = this.cause({ cause: code });
+    return told && told.join(told[0].endsWith("。") ? "" : " ");
+  }
   category(key) {
     const text = this.t("cat_" + key);
     return text === "cat_" + key ? "" : text;
@@ -280,9 +303,9 @@ class Hub {
     const { status, body } = refusal;
     if (status === 401) return this.fatal(refusal);
     const cause = body.cause;
-    const own = this.language !== "en" && this.strings["cause_" + cause];
-    const message = body.errorCode === "Offline" ? this.t("offlineText") : own || body.message;
-    const facts = [[this.t("cause"), cause || body.errorCode], own && [this.t("message"), body.message], body.hint && own && ["", body.hint], [connector && this.t("connector"), connector?.key], [this.t("answer"), printable(body.provider_response).replace(`${body.hint}\n`, "")], [this.t("request"), body.requestId]].filter((f) => f && f[1] && f[0] !== undefined);
+    const own = this.cause({ ...body.diagnosis, cause });
+    const [message, todo] = own || [body.errorCode === "Offline" ? this.t("offlineText") : this.known(body.message), this.known(body.hint)];
+    const facts = [[this.t("cause"), cause || body.errorCode], message && [this.t("message"), body.message], body.hint && todo && ["", body.hint], [connector && this.t("connector"), connector?.key], [this.t("answer"), printable(body.provider_response).replace(`${body.hint}\n`, "")], [this.t("request"), body.requestId]].filter((f) => f && f[1] && f[0] !== undefined);
     const report = facts.map(([name, value]) => `${name}: ${value}`).join("\n");
     const copy = button(this.t("copy"), async () => {
       try {
@@ -294,7 +317,7 @@ class Hub {
       }
     }, "small");
     const list = h("dl", {}, ...facts.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
-    const foreign = own || body.errorCode === "Offline" ? null : "en";
+    const title = message || body.message || this.t("failedTitle");
     const box = h(
       "div",
       { class: "note bad", role: "alert", tabindex: "-1" },
@@ -302,8 +325,8 @@ class Hub {
       h(
         "div",
         { class: "grow" },
-        h("p", { class: "strong", lang: foreign }, message || this.t("failedTitle")),
-        !own && body.hint && h("p", { lang: "en" }, body.hint),
+        h("p", { class: "strong", lang: title === body.message ? "en" : null }, title),
+        (todo || body.hint) && h("p", { lang: todo ? null : "en" }, todo || body.hint),
         facts.length > 0 && h("details", {}, h("summary", {}, this.t("details")), list, copy),
       ),
     );
@@ -370,7 +393,8 @@ function skeleton() {
   return h("div", { class: "skeleton", "aria-hidden": "true" }, h("i"), h("i"), h("i"), h("i"));
 }
 
-// The key by which a mailed link knows its browser again. Where nothing may be stored, it lives as long as the page.
+// The key by which a mailed link knows its browser again. Where nothing may be stored, it lives as long as the page; in a frame
+// there is none then, for a reload would lock the person out. The page around a frame is of the project, which sent them here.
 function browserKey() {
   const fresh = () => [...crypto.getRandomValues(new Uint8Array(32))].map((b) => b.toString(16).padStart(2, "0")).join("");
   try {
@@ -378,7 +402,7 @@ function browserKey() {
     if (!key) localStorage.setItem("mooring:browser", (key = fresh()));
     return key;
   } catch {
-    return (browserKey.kept ||= fresh());
+    return framed ? null : (browserKey.kept ||= fresh());
   }
 }
 

@@ -29,7 +29,7 @@ async function formView(app, { connector, account, integration, values, refusal 
   };
   const refuse = (fault) => {
     const marked = fields.filter((f) => fault.body?.fields?.[f.field.key]);
-    for (const f of marked) f.mark(fault.body.fields[f.field.key]);
+    for (const f of marked) f.mark(app.known(fault.body.fields[f.field.key]) || fault.body.fields[f.field.key]);
     if (marked.length) showSummary(app, problems, marked);
     else app.refused(fault, problems, connector);
   };
@@ -64,20 +64,20 @@ async function formView(app, { connector, account, integration, values, refusal 
   const title = account ? (chosen.consent ? "reconnectTitle" : "updateTitle") : "connectTitle";
   return [
     h("div", { class: "lead" }, logo(connector.logo_url, 48), h("div", { class: "grow" }, app.heading(app.t(title, names)), h("p", { class: "soft" }, app.t("forOwner", names)))),
-    account?.reason && BAD.includes(account.status) && h("p", { class: "note bad", lang: "en" }, icon("warn"), h("span", {}, account.reason)),
+    account && BAD.includes(account.status) && reasonNote(app, account),
     switcher,
     h(
       "form",
       { novalidate: true, onsubmit: send },
       problems,
-      ...(form.config.configNotices || []).map((n) => h("p", { class: `note ${n.type === "warning" ? "bad" : ""}`, lang: "en" }, icon("warn"), h("span", {}, n.description))),
+      ...(form.config.configNotices || []).map((n) => h("p", { class: `note ${n.type === "warning" ? "bad" : ""}` }, icon("warn"), app.said("span", n.description))),
       needs(app, form, names, chosen),
       ...fields.map((f) => f.row),
       chosen.consent && consentText(app, form, names),
       submit,
       h("p", { class: "soft small" }, icon("lock", 16), app.t(chosen.consent ? "sealedConsent" : "sealed", names)),
     ),
-    guide && h("details", { class: "guide" }, h("summary", {}, guide.title || app.t("guide", names)), h("div", { lang: "en" }, safeMarkup(guide.html))),
+    guide && h("details", { class: "guide" }, h("summary", {}, (app.language === "en" && guide.title) || app.t("guide", names)), h("div", { lang: "en" }, safeMarkup(guide.html))),
     !guide && form.config.support?.link && h("p", { class: "small" }, h("a", { href: form.config.support.link, target: "_blank", rel: "noopener noreferrer" }, app.t("docs", names))),
   ];
 }
@@ -92,7 +92,7 @@ function methodSwitch(app, methods, chosen, pick) {
         "label",
         { class: "method" },
         h("input", { type: "radio", name: "mooring-method", value: one.integration_id, checked: one === chosen, onchange: () => pick(one.integration_id) }),
-        h("span", { lang: "en" }, one.label),
+        one.key ? app.said("span", one.label) : h("span", {}, one.label),
       ),
     ),
   );
@@ -100,13 +100,13 @@ function methodSwitch(app, methods, chosen, pick) {
 
 function needs(app, form, names, chosen) {
   if (!form.permissions?.length) return null;
-  return h("div", { class: "needs" }, h("h" + (app.base_level + 1), {}, app.t("needs")), h("ul", { lang: "en" }, ...form.permissions.map((p) => h("li", {}, p))));
+  return h("div", { class: "needs" }, h("h" + (app.base_level + 1), {}, app.t("needs")), h("ul", {}, ...form.permissions.map((p) => app.said("li", p))));
 }
 
 function consentText(app, form, names) {
   return [
     h("p", {}, app.t("consentText", names)),
-    form.scopes?.length ? [h("p", { class: "strong", id: "mooring-scopes" }, app.t("scopes", names)), scopeList(form.scopes)] : null,
+    form.scopes?.length ? [h("p", { class: "strong", id: "mooring-scopes" }, app.t("scopes", names)), scopeList(app, form.scopes)] : null,
   ];
 }
 
@@ -127,6 +127,7 @@ function fieldRow(app, field, stored, typed) {
   const id = `mooring-${field.key}`;
   const secret = field.secret || field.type === "password";
   const kept = stored?.secrets?.[field.key];
+  const name = app.known(field.label) || field.label;
   const required = field.required && !kept;
   const described = [`${id}-note`, `${id}-fault`, field.description && `${id}-help`].filter(Boolean).join(" ");
   const shared = {
@@ -139,7 +140,7 @@ function fieldRow(app, field, stored, typed) {
   };
   let input;
   if (field.type === "select") {
-    input = h("select", { ...shared, placeholder: null }, h("option", { value: "" }, app.t("choose")), ...(field.options || []).map((o) => h("option", { value: o.value }, o.label)));
+    input = h("select", { ...shared, placeholder: null }, h("option", { value: "" }, app.t("choose")), ...(field.options || []).map((o) => app.said("option", o.label, { value: o.value })));
   } else if (field.type === "text_area") input = h("textarea", { ...shared, rows: 5, spellcheck: "false", autocomplete: "off" });
   else {
     const numeric = field.type === "number" && { inputmode: "decimal" };
@@ -152,7 +153,7 @@ function fieldRow(app, field, stored, typed) {
   const toggle =
     secret &&
     input.tagName === "INPUT" &&
-    h("button", { type: "button", class: "reveal", "aria-pressed": "false", "aria-label": app.t("showField", { label: field.label }), onclick: () => reveal(input.type === "password") }, app.t("show"));
+    h("button", { type: "button", class: "reveal", "aria-pressed": "false", "aria-label": app.t("showField", { label: name }), onclick: () => reveal(input.type === "password") }, app.t("show"));
   function reveal(on) {
     input.type = on ? "text" : "password";
     toggle.textContent = app.t(on ? "hide" : "show");
@@ -173,9 +174,9 @@ function fieldRow(app, field, stored, typed) {
   const check = () => {
     const value = input.value;
     let text = "";
-    if (!value) text = required ? app.t(field.type === "select" ? "errSelect" : "errRequired", { label: field.label }) : "";
-    else if (field.type === "number" && Number.isNaN(Number(value))) text = app.t("errNumber", { label: field.label });
-    else if (field.validation?.pattern && !matches(field.validation.pattern, value)) text = field.validation.error;
+    if (!value) text = required ? app.t(field.type === "select" ? "errSelect" : "errRequired", { label: name }) : "";
+    else if (field.type === "number" && Number.isNaN(Number(value))) text = app.t("errNumber", { label: name });
+    else if (field.validation?.pattern && !matches(field.validation.pattern, value)) text = app.known(field.validation.error) || (app.language === "en" ? field.validation.error : app.t("errPattern", { label: name }));
     mark(text);
     return !text;
   };
@@ -184,14 +185,14 @@ function fieldRow(app, field, stored, typed) {
     if (input.hasAttribute("aria-invalid")) check();
   });
   input.addEventListener("change", trim);
-  const label = h("label", { for: id }, h("span", { lang: "en" }, field.label), required ? h("span", { class: "mark", "aria-hidden": "true" }, " *") : h("span", { class: "soft" }, ` (${app.t(kept ? "unchanged" : "optional")})`));
+  const label = h("label", { for: id }, app.said("span", field.label), required ? h("span", { class: "mark", "aria-hidden": "true" }, " *") : h("span", { class: "soft" }, ` (${app.t(kept ? "unchanged" : "optional")})`));
   return {
     field,
     input,
     mark,
     trim,
     check,
-    fault: () => fault.textContent || field.label,
+    fault: () => fault.textContent || name,
     take: () => input.value,
     clear: () => (secret ? (input.value = "") : null),
     row: h(
@@ -201,7 +202,7 @@ function fieldRow(app, field, stored, typed) {
       h("div", { class: "control" }, input, toggle),
       note,
       fault,
-      field.description && h("p", { class: "hint", id: `${id}-help`, lang: "en" }, field.description),
+      field.description && app.said("p", field.description, { class: "hint", id: `${id}-help` }),
     ),
   };
 }
