@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install install-dev demo test check format faults bench docs shots hub-package lock clean
+.PHONY: help install install-dev demo test check format faults bench profile docs shots hub-package lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -58,6 +58,10 @@ faults: $(VENV)/.dev ## Kill processes for an hour and more while tokens are ren
 bench: $(VENV)/.dev ## Measure; prints a table and writes bench/RESULTS.md
 	@scripts/install-test-deps --only bench
 	@$(BIN)/python -m bench --write $(ARGS)
+
+profile: $(VENV)/.dev ## Profile the hot path under load; prints the list and writes build/profile/
+	@scripts/install-test-deps --only bench,postgres
+	@$(BIN)/python -m bench.profile $(ARGS)
 
 docs: $(VENV)/.runtime ## Write the generated parts of docs/
 	@$(BIN)/python scripts/make-docs
