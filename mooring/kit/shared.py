@@ -145,19 +145,23 @@ class SharedServer:
 
     async def _answer(self, client: Redis) -> None:
         """Put questions and hand the answers out. Raises when the server does not answer as it should."""
-        while True:
-            await self._asked.wait()
-            self._asked.clear()
-            while self._questions:
-                batch = [self._questions.popleft() for _ in range(min(BATCH, len(self._questions)))]
-                try:
+        batch: list[_Question] = []
+        try:
+            while True:
+                await self._asked.wait()
+                self._asked.clear()
+                while self._questions:
+                    batch = [self._questions.popleft() for _ in range(min(BATCH, len(self._questions)))]
                     answers = await _in_time(_round_trip(client, batch))
-                except BaseException:
-                    self._questions.extendleft(reversed(batch))  # `_lost` tells those who wait
-                    raise
-                for (waiting, *_), answer in zip(batch, answers, strict=True):
-                    if waiting is not None and not waiting.done():
-                        waiting.set_result(answer)
+                    for (waiting, *_), answer in zip(batch, answers, strict=True):
+                        if waiting is not None and not waiting.done():
+                            waiting.set_result(answer)
+                    batch = []
+        except BaseException as e:
+            # Now, and not after the connection is closed, which may take its time.
+            self._questions.extendleft(reversed(batch))
+            self._lost(e if isinstance(e, Exception) else None)
+            raise
 
     async def _hear(self, messages: AsyncIterator[dict[str, Any]]) -> None:
         async for message in messages:
@@ -178,36 +182,38 @@ class SharedServer:
     # --- the connection
 
     async def _keep(self) -> None:
-        from redis.exceptions import RedisError
-
         while True:
+            opened = contextlib.AsyncExitStack()
             try:
-                await self._use()
-            except* (RedisError, OSError) as group:
-                self._lost(group.exceptions[0])
+                await self._use(opened)
+            except Exception as e:  # noqa: BLE001 - whatever is wrong with it: calls must go on, and the search too
+                self._lost(e)
             finally:
                 self._lost(None)
+                with contextlib.suppress(Exception):
+                    async with asyncio.timeout(CONNECT_SECONDS):
+                        await opened.aclose()
             await asyncio.sleep(AGAIN_SECONDS)
 
-    async def _use(self) -> None:
-        async with contextlib.AsyncExitStack() as opened:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                client = await opened.enter_async_context(make_client(self._url))
-                await probe(client)
-                news = (await opened.enter_async_context(make_client(self._url))).pubsub()
-                await opened.enter_async_context(news)
-                await news.subscribe(CHANNEL)
-                paused = await client.eval(scripts.PAUSED, 1, PAUSES, NEWS)
-            for key, left in zip(paused[::2], paused[1::2], strict=True):
-                self._heard("pause", key.decode(), int(left) / _MICROS)
-            self.up = True
-            self._found.set()
-            if self._warned:
-                self._warned = False
-                log.info("the shared server is back; limits are shared again")
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._answer(client))
-                tasks.create_task(self._hear(news.listen()))
+    async def _use(self, opened: contextlib.AsyncExitStack) -> None:
+        """Connect, and serve until it fails. What must be closed goes into `opened`."""
+        async with asyncio.timeout(CONNECT_SECONDS):
+            client = await opened.enter_async_context(make_client(self._url))
+            await probe(client)
+            news = (await opened.enter_async_context(make_client(self._url))).pubsub()
+            await opened.enter_async_context(news)
+            await news.subscribe(CHANNEL)
+            paused = await client.eval(scripts.PAUSED, 1, PAUSES, NEWS)
+        for key, left in zip(paused[::2], paused[1::2], strict=True):
+            self._heard("pause", key.decode(), int(left) / _MICROS)
+        self.up = True
+        self._found.set()
+        if self._warned:
+            self._warned = False
+            log.info("the shared server is back; limits are shared again")
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._answer(client))
+            tasks.create_task(self._hear(news.listen()))
 
     def _lost(self, fault: BaseException | None) -> None:
         """Let everybody judge for himself."""
