@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install install-dev demo test check format faults bench docs shots hub-package lock clean
+.PHONY: help install install-dev demo test check format faults bench profile docs shots hub-package lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -32,7 +32,7 @@ demo: $(VENV)/.runtime ## Run the main job on this machine, with the sandbox as 
 	@$(BIN)/mooring demo $(ARGS)
 
 test: $(VENV)/.dev ## Run all tests; installs the servers they run against
-	@scripts/install-test-deps --only postgres,redmine,chromium,nginx,node
+	@scripts/install-test-deps --only postgres,redis,redmine,chromium,nginx,node
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(VENV)/.dev ## Format, lint, types, layers, generated files
@@ -58,6 +58,10 @@ faults: $(VENV)/.dev ## Kill processes for an hour and more while tokens are ren
 bench: $(VENV)/.dev ## Measure; prints a table and writes bench/RESULTS.md
 	@scripts/install-test-deps --only bench
 	@$(BIN)/python -m bench --write $(ARGS)
+
+profile: $(VENV)/.dev ## Profile the hot path under load; prints the list and writes build/profile/
+	@scripts/install-test-deps --only bench,postgres
+	@$(BIN)/python -m bench.profile $(ARGS)
 
 docs: $(VENV)/.runtime ## Write the generated parts of docs/
 	@$(BIN)/python scripts/make-docs

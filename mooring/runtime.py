@@ -30,6 +30,8 @@ from mooring.kit.egress import EgressGuard, parse_allow
 from mooring.kit.http import HttpClient
 from mooring.kit.limits import Limits
 from mooring.kit.process import forbid_core_dumps
+from mooring.kit.shared import SharedServer, is_installed
+from mooring.kit.shared_limits import SharedLimits
 from mooring.kit.vault import Vault
 from mooring.logs.writer import LogWriter
 from mooring.migrations import runner
@@ -72,6 +74,10 @@ async def open_context(settings: Settings, *, public_url: str, supervised: bool 
     `supervised` means that a courier runs beside this process, for the token requests of refreshes.
     """
     forbid_core_dumps()
+    if settings.redis_url and not is_installed():
+        raise ConfigurationError(
+            "MOORING_REDIS_URL is set, but its client is not installed: pip install 'mooring[redis]'"
+        )
     registry = _registry(settings)
     guard = EgressGuard(parse_allow(settings.egress_allow))
     db = await prepare(settings)
@@ -89,7 +95,8 @@ async def open_context(settings: Settings, *, public_url: str, supervised: bool 
     accounts = ServingAccounts(db, registry)
     counters = Counters()
     workers = int(os.environ.get(WORKERS, "1"))
-    authenticate = Authenticator(db, per_minute=settings.key_rate_limit / workers)
+    shared = SharedServer(settings.redis_url) if settings.redis_url else None
+    authenticate = Authenticator(db, per_minute=settings.key_rate_limit, share=1 / workers, shared=shared)
     follower.register(accounts.cache)
     follower.register(authenticate.cache)
     projects = ProjectReader(db)
@@ -109,12 +116,27 @@ async def open_context(settings: Settings, *, public_url: str, supervised: bool 
         counters=counters,
         courier=courier,
         logs=LogWriter(db),
-        limits=Limits(workers=workers),
+        limits=SharedLimits(shared, workers=workers) if shared else Limits(workers=workers),
+        shared=shared,
     )
+    if shared is not None:
+        share_changes(shared, follower, db)
+        await shared.start()
     await follower.start()
     context.logs.start()
     authenticate.start()
     return context
+
+
+def share_changes(shared: SharedServer, follower: ChangeFollower, db: Database) -> None:
+    """Let the caches of all processes hear of a change at once; the feed in the database stays the truth."""
+
+    def hear(subject: str, _seconds: float) -> None:
+        topic, _, key = subject.partition(":")
+        follower.evict(topic, key)
+
+    shared.on("change", hear)
+    db.on_commit(lambda topic, key: shared.tell("change", f"{topic}:{key}"))
 
 
 def _registry(settings: Settings) -> Registry:
@@ -162,6 +184,8 @@ async def close_context(context: Context) -> None:
     await context.changes.stop()
     await context.authenticate.stop()
     await context.logs.stop()
+    if context.shared is not None:
+        await context.shared.stop()
     if context.courier is not None:
         await context.courier.aclose()
     await context.http.aclose()

@@ -150,6 +150,23 @@ def _egress_proxy(value: str) -> str:
     return value
 
 
+def _redis_url(value: str) -> str:
+    """Check the URL before the client sees it, which believes nearly everything."""
+    try:
+        parts = urlsplit(value)
+        fine = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        fine = False
+    if not fine or parts.scheme not in {"redis", "rediss"}:
+        raise ValueError("must be redis://user:password@host:6379/0, or rediss://… for TLS")
+    if parts.path.strip("/") and not parts.path.strip("/").isdigit():
+        raise ValueError("has a path that is no number of a database, such as /0")
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if unknown := sorted(set(options) - ({"ssl_ca_certs"} if parts.scheme == "rediss" else set())):
+        raise ValueError(f"has the option {unknown[0]!r}; only ssl_ca_certs of rediss:// is known")
+    return value
+
+
 def _setting(
     env: str, help: str, parse: Callable[[str], Any], *, default: Any, shown: str, secret: bool = False
 ) -> Any:
@@ -265,10 +282,20 @@ class Settings:
     )
     key_rate_limit: int = _setting(
         "MOORING_KEY_RATE_LIMIT",
-        "Calls per minute that one API key may make, shared evenly by the worker processes; 0 means no limit.",
+        "Calls per minute that one API key may make, shared evenly by the worker processes unless MOORING_REDIS_URL is "
+        "set; 0 means no limit.",
         _number(0, 10_000_000),
         default=0,
         shown="0",
+    )
+    redis_url: str | None = _setting(
+        "MOORING_REDIS_URL",
+        "redis://user:password@host:6379/0, or rediss:// for TLS (`?ssl_ca_certs=FILE` names its CA): a server by which the "
+        "processes of all hosts share rate limits; needs the extra `redis`.",
+        _redis_url,
+        default=None,
+        shown="none: each process keeps its part",
+        secret=True,
     )
     log_retention_days: int = _setting(
         "MOORING_LOG_RETENTION_DAYS",

@@ -20,6 +20,7 @@ from tests.servers.fixtures import (  # noqa: F401 - fixtures become known by th
     oidc_session,
     postgres_server,
     postgres_url,
+    redis_server,
     redmine_server,
 )
 from tests.servers.oidc import OidcServer

@@ -25,6 +25,8 @@ GOOD = [
     ("MOORING_OIDC_ISSUER", "https://login.example.com/tenant", "https://login.example.com/tenant"),
     ("MOORING_OIDC_CLIENT_ID", "hub", "hub"),
     ("MOORING_EGRESS_ADDRESSES", "192.0.2.1, 2001:db8::1", "192.0.2.1, 2001:db8::1"),
+    ("MOORING_REDIS_URL", "redis://[::1]:6379/2", "redis://[::1]:6379/2"),
+    ("MOORING_REDIS_URL", "rediss://u:p@h?ssl_ca_certs=/ca.pem", "rediss://u:p@h?ssl_ca_certs=/ca.pem"),
 ]
 
 
@@ -67,6 +69,12 @@ WRONG = [
     ("MOORING_ALLOWED_ORIGINS", "https://u@app.example.com"),
     ("MOORING_ALLOWED_ORIGINS", "https://app.example.com:x"),
     ("MOORING_LOG_LEVEL", "loud"),
+    ("MOORING_REDIS_URL", "http://:sekret@h:6379"),
+    ("MOORING_REDIS_URL", "redis://:sekret@:6379"),
+    ("MOORING_REDIS_URL", "redis://:sekret@h:port"),
+    ("MOORING_REDIS_URL", "redis://:sekret@h/first"),
+    ("MOORING_REDIS_URL", "redis://h/0?password=sekret"),
+    ("MOORING_REDIS_URL", "redis://h/0?ssl_ca_certs=/ca.pem"),
 ]
 
 
@@ -100,6 +108,7 @@ def test_a_repr_shows_no_secret() -> None:
         "MOORING_DATABASE_URL": "postgresql://u:sekret@h/x",
         "MOORING_MASTER_KEYS": "k1:sekret",
         "MOORING_BOOTSTRAP_API_KEY": "sekret" + "k" * 32,
+        "MOORING_REDIS_URL": "redis://:sekret@h",
     }
     assert "sekret" not in repr(load(secret))
 

@@ -233,7 +233,7 @@ async def get_account_limits(request: Request, caller: Reader, id: str) -> Accou
     Several processes share what the provider allows evenly; `share` is this one's part, and the windows show that part.
     """
     context: Context = request.app.state.context
-    return limits_of(context, await context.accounts.get(caller.project_id, id))
+    return await limits_of(context, await context.accounts.get(caller.project_id, id))
 
 
 @router.patch("/{id}")

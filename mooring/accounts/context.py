@@ -16,6 +16,7 @@ from mooring.kit.counters import Counters
 from mooring.kit.db import Database
 from mooring.kit.http import HttpClient
 from mooring.kit.limits import Limits
+from mooring.kit.shared import SharedServer
 from mooring.kit.vault import Vault
 from mooring.logs.writer import LogWriter
 from mooring.settings import Settings
@@ -40,6 +41,7 @@ class Context:
     limits: Limits
     counters: Counters
     courier: CourierClient | None = None
+    shared: SharedServer | None = None  # where MOORING_REDIS_URL is set
 
     def callback_url(self, connector_key: str) -> str:
         """The redirect URI of a connector: from configuration, never from a request's Host header (rule O8)."""

@@ -10,7 +10,6 @@ from pydantic import BaseModel
 from mooring.accounts.context import Context
 from mooring.accounts.serving import Serving
 from mooring.connectors.apply import inject
-from mooring.kit.limits import Gate
 
 
 class LimitWindow(BaseModel):
@@ -32,7 +31,7 @@ class ProviderState(BaseModel):
 
 
 class AccountLimits(BaseModel):
-    """The limits of an account, in the process that answers."""
+    """The limits of an account: this process's part of them, or all where they are shared (`share` is 1 then)."""
 
     account_id: str
     per: str  # whose limit it is: the account's, or the app's that all accounts of an auth config share
@@ -45,17 +44,17 @@ class AccountLimits(BaseModel):
     provider: ProviderState
 
 
-def limits_of(context: Context, serving: Serving) -> AccountLimits:
+async def limits_of(context: Context, serving: Serving) -> AccountLimits:
     """The limits now. An account that was not called yet has unused windows."""
     rules = serving.connector.limits
-    gate = context.limits.find_gate(serving.limit_key) or Gate(rules, context.limits.share)
+    gate = context.limits.look(serving.limit_key, rules)
     _, scope = serving.open(context.vault)
     provider = context.limits.find_provider(inject(serving.method, scope).base_url)
     return AccountLimits(
         account_id=serving.id,
         per="app" if rules.get("per") == "app" else "account",
         share=round(context.limits.share, 4),
-        windows=[LimitWindow(**window) for window in gate.usage()],
+        windows=[LimitWindow(**window) for window in await gate.usage()],
         concurrency=None if gate.most == math.inf else int(gate.most),
         in_flight=gate.in_flight,
         queued=gate.queued,

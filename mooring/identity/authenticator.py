@@ -19,7 +19,8 @@ from mooring.identity.service import CHALLENGE, Caller
 from mooring.kit import clock
 from mooring.kit.cache import Cache
 from mooring.kit.db import Database
-from mooring.kit.limits import Window
+from mooring.kit.shared import SharedServer
+from mooring.kit.windows import Window
 
 log = structlog.get_logger(__name__)
 
@@ -47,25 +48,51 @@ def key_from_header(authorization: str | None) -> str:
     raise errors.Unauthorized("the Authorization header is neither Basic nor Bearer", headers=CHALLENGE)
 
 
+def _used_up(seconds: float) -> errors.RateLimited:
+    return errors.RateLimited(
+        "this API key has used up its calls of a minute",
+        code="KeyRateLimitError",
+        hint="Try again after the time in Retry-After; the operator sets MOORING_KEY_RATE_LIMIT.",
+        headers={"retry-after": str(max(1, math.ceil(seconds)))},
+    )
+
+
 class Authenticator:
     """Finds the caller of a request; a revoked key stops in every process within a second."""
 
-    def __init__(self, db: Database, *, per_minute: float = 0.0) -> None:
+    def __init__(
+        self, db: Database, *, per_minute: int = 0, share: float = 1.0, shared: SharedServer | None = None
+    ) -> None:
         self._db = db
-        self._per_minute = per_minute  # calls of one key that this process lets pass; 0 means all
+        self._per_minute = per_minute  # calls of one key, of which this process lets its share pass; 0 means all
+        self._share = share
+        self._shared = shared
+        self._all = Window(max(1, per_minute), 60.0)  # what the shared server counts
         self._windows: dict[str, Window] = {}
         self.cache: Cache[str, Caller] = Cache(10_000)
         self._used: dict[str, float] = {}  # key → UNIX time
         self._task: asyncio.Task[None] | None = None
 
     def known(self, authorization: str) -> Caller | None:
-        """The caller, if this process has seen the header a moment ago."""
+        """The caller, if this process has seen the header a moment ago and nobody else must be asked."""
         caller = self.cache.get(authorization)
         if caller is not None:
             self._used[caller.key_id] = clock.timestamp()
             if self._per_minute:
+                if self._shared is not None:
+                    return None  # only who may wait can ask the server
                 self._count(caller)
         return caller
+
+    async def _admit(self, caller: Caller) -> None:
+        """Count a call of the key everywhere, or here while the server is away. Raises RateLimited."""
+        left = await self._shared.take(caller.key_id, [("", self._all)]) if self._shared is not None else None
+        if left is None:
+            if self._shared is not None:
+                self._shared.local += 1
+            self._count(caller)
+        elif left > 0:
+            raise _used_up(left)
 
     def _count(self, caller: Caller) -> None:
         """Count a call of the key. Raises RateLimited."""
@@ -73,18 +100,13 @@ class Authenticator:
         if window is None:
             if len(self._windows) >= KEYS:
                 self._windows.pop(next(iter(self._windows)))
-            rate = self._per_minute
+            rate = self._per_minute * self._share
             window = Window(int(rate), 60.0) if rate >= 1 else Window(1, 60.0 / rate)
             self._windows[caller.key_id] = window
         now = time.monotonic()
         ready = window.ready_at(now)
         if ready > now:
-            raise errors.RateLimited(
-                "this API key has used up its calls of a minute",
-                code="KeyRateLimitError",
-                hint="Try again after the time in Retry-After; the operator sets MOORING_KEY_RATE_LIMIT.",
-                headers={"retry-after": str(max(1, math.ceil(ready - now)))},
-            )
+            raise _used_up(ready - now)
         window.count(now)
 
     async def __call__(self, authorization: str | None) -> Caller:
@@ -102,7 +124,7 @@ class Authenticator:
             caller = await self.cache.load(authorization or "", load)
         self._used[caller.key_id] = clock.timestamp()
         if self._per_minute:
-            self._count(caller)
+            await self._admit(caller)
         return caller
 
     def start(self) -> None:

@@ -101,14 +101,15 @@ class ChangeFollower:
         self._clear: list[Callable[[], None]] = []
         self._seen: set[int] = set()
         self._task: asyncio.Task[None] | None = None
-        db.on_commit(self._evict)
+        db.on_commit(self.evict)
 
     def register(self, cache: Cache[K, V]) -> None:
         """Let the feed evict from this cache."""
         self._caches.append(cache.evict)
         self._clear.append(cache.clear)
 
-    def _evict(self, topic: str, key: str) -> None:
+    def evict(self, topic: str, key: str) -> None:
+        """Drop what a change concerns from every cache; also for news of it that come before the feed is read."""
         for evict in self._caches:
             evict(f"{topic}:{key}")
 
@@ -148,7 +149,7 @@ class ChangeFollower:
             rows = (await tx.execute(select(Change.seq, Change.topic, Change.key).where(Change.at > since))).all()
         for row in rows:
             if row.seq not in self._seen:
-                self._evict(row.topic, row.key)
+                self.evict(row.topic, row.key)
         self._seen = {row.seq for row in rows}
 
     async def _purge(self) -> None:

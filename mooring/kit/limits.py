@@ -14,9 +14,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from mooring import errors
+from mooring.kit.windows import Window, windows_of
 
 QUEUE: Final = 200  # calls that may wait at one gate
-SLOTS: Final = 200  # moments that a window remembers; a larger window counts in steps
 GATES: Final = 20_000
 PROVIDERS: Final = 4_096
 IN_FLIGHT: Final = 2_000  # calls of one process that may wait for the first byte of one provider
@@ -25,54 +25,7 @@ RETRY_SHARE: Final = 0.1  # repetitions per call to one provider
 RETRY_RESERVE: Final = 10.0  # repetitions that a provider with little traffic has anyway
 OPEN_SECONDS: Final = (5.0, 60.0)  # first and longest such while
 
-
 _LIMITING: Final = frozenset({"rps", "rpm", "rph", "rpd", "window", "concurrency", "pools"})
-
-
-class Window:
-    """At most `requests` calls in any `seconds`: right for providers that count in fixed windows and in sliding ones."""
-
-    __slots__ = ("_counted", "_step", "_times", "requests", "seconds")
-
-    def __init__(self, requests: int, seconds: float) -> None:
-        self.requests = requests
-        self.seconds = seconds
-        self._step = -(-requests // SLOTS)
-        self._counted = 0
-        self._times: deque[float] = deque(maxlen=max(1, requests // self._step))
-
-    def ready_at(self, now: float) -> float:
-        """When the next call may go: `now`, or the moment at which the oldest counted call leaves the window."""
-        times = self._times
-        if len(times) < (times.maxlen or 1):
-            return now
-        return max(now, times[0] + self.seconds)
-
-    def count(self, now: float) -> None:
-        """Count a call that goes now."""
-        if self._counted % self._step == 0:
-            self._times.append(now)
-        self._counted += 1
-
-    def used(self, now: float) -> int:
-        """How many calls are in the window, to the step."""
-        return min(self.requests, sum(1 for t in self._times if t + self.seconds > now) * self._step)
-
-
-def windows_of(rules: Mapping[str, Any], share: float) -> list[Window]:
-    """The windows of a connector's `limits`, or of one of its pools. `share` is this process's part of them."""
-    told = [(rules.get("rps"), 1), (rules.get("rpm"), 60), (rules.get("rph"), 3600), (rules.get("rpd"), 86400)]
-    window = rules.get("window")
-    if window:
-        told.append((window["requests"], window["seconds"]))
-    out = []
-    for requests, seconds in told:
-        if requests is None:
-            continue
-        mine = requests * share
-        # Less than one call per second, shared or not, is one call in a longer time.
-        out.append(Window(int(mine), seconds) if mine >= 1 else Window(1, seconds / mine))
-    return out
 
 
 class Gate:
@@ -109,7 +62,7 @@ class Gate:
         """Calls that may be under way at once; infinite without a rule."""
         return self._most
 
-    def usage(self) -> list[dict[str, Any]]:
+    async def usage(self) -> list[dict[str, Any]]:
         """The windows as numbers; those of a pool name the paths that it is for."""
         now = time.monotonic()
         named = [(None, self._windows), *self._pools]
@@ -323,9 +276,9 @@ class Limits:
         """This process's part of what a provider allows."""
         return self._share
 
-    def find_gate(self, key: str) -> Gate | None:
-        """The gate of an account or app as it is, without making one."""
-        return self._gates.get(key)
+    def look(self, key: str, rules: Mapping[str, Any]) -> Gate:
+        """The gate of an account or app as it is; for who never needed one, one that is not kept."""
+        return self._gates.get(key) or self._new_gate(key, rules)
 
     def find_provider(self, origin: str) -> Provider:
         """The provider behind an origin as it is; one that was never called is in good health."""
@@ -343,13 +296,19 @@ class Limits:
         """The provider behind an origin."""
         found = self._providers.get(origin)
         if found is None:
-            found = self._providers[origin] = Provider(connector)
+            found = self._providers[origin] = self._new_provider(origin, connector)
             if len(self._providers) > PROVIDERS:
                 self._shrink_providers()
         return found
 
+    def _new_gate(self, _key: str, rules: Mapping[str, Any]) -> Gate:
+        return Gate(rules, self._share)
+
+    def _new_provider(self, _origin: str, connector: str) -> Provider:
+        return Provider(connector)
+
     def _make(self, key: str, rules: Mapping[str, Any]) -> Gate:
-        gate = self._gates[key] = Gate(rules, self._share)
+        gate = self._gates[key] = self._new_gate(key, rules)
         if len(self._gates) > self._most_gates:
             idle = next((k for k, g in self._gates.items() if g.idle and g is not gate), None)
             if idle is not None:

@@ -23,6 +23,10 @@ COUNTERS: Final = {
         (),
     ),
     "mooring_log_details_dropped": ("Headers and bodies that were not kept because too many waited.", ()),
+    "mooring_limits_unshared": (
+        "Calls that a process judged by its own part of a rate limit because the shared server was away.",
+        (),
+    ),
     "mooring_egress_blocks": ("Outbound requests that the egress guard refused.", ()),
     "mooring_credentials_opened": ("Credentials that were decrypted.", ()),
 }
@@ -36,6 +40,7 @@ GAUGES: Final = {
         ("connector", "state"),
     ),
     "mooring_provider_in_flight": ("Calls that wait for the head of a provider's answer.", ("connector",)),
+    "mooring_shared_server": ("Processes by whether they reach the server that shares rate limits.", ("state",)),
     "mooring_processes": ("Processes that gave their numbers.", ()),
 }
 TIMING: Final = "mooring_call_seconds"
@@ -93,6 +98,8 @@ def counters_of(context: Context) -> Samples:
         ("mooring_credentials_opened", context.vault.opened),
     ):
         _add(out, family, "", value)
+    if context.shared is not None:
+        _add(out, "mooring_limits_unshared", "", context.shared.local)
     return added(out, counters.before)
 
 
@@ -120,6 +127,8 @@ def gauges_of(context: Context) -> Samples:
         connector = provider.connector or _NO_CONNECTOR
         _add(out, "mooring_provider_origins", f"{connector}|{provider.state}", 1)
         _add(out, "mooring_provider_in_flight", connector, provider.in_flight)
+    if context.shared is not None:
+        _add(out, "mooring_shared_server", "up" if context.shared.up else "away", 1)
     _add(out, "mooring_processes", "", 1)
     return out
 

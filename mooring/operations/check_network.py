@@ -13,6 +13,7 @@ from mooring.connectors.registry import Registry
 from mooring.kit.db import Database
 from mooring.kit.egress import DnsFailure, EgressGuard, parse_allow, split_url
 from mooring.kit.http import HttpClient, HttpFailure, OutboundRequest
+from mooring.kit.shared import is_installed, make_client, probe
 from mooring.operations.finding import Finding, fail, ok, warn
 from mooring.settings import Settings
 
@@ -62,6 +63,26 @@ async def _connects(host: str, port: int) -> str | None:
         return f"can't be reached: {(e.strerror or type(e).__name__).lower()}"
     writer.close()
     return None
+
+
+async def shared_server(settings: Settings) -> list[Finding]:
+    """The server by which processes share limits does what it will be asked for."""
+    if settings.redis_url is None:
+        return []
+    why = "Without it the processes of each host keep their own part of every limit; several hosts send too much."
+    if not is_installed():
+        fix = "Run pip install 'mooring[redis]'; until then the hub does not start."
+        return [fail("shared server", "MOORING_REDIS_URL is set, but its client is not installed", why, fix)]
+    from redis.exceptions import RedisError
+
+    try:
+        async with asyncio.timeout(_SECONDS), make_client(settings.redis_url) as client:
+            await probe(client)
+            version = (await client.info("server")).get("redis_version", "unknown")
+    except (RedisError, OSError) as e:
+        fix = "Start the server; check host, port, user and password in MOORING_REDIS_URL, and that it allows scripts."
+        return [warn("shared server", f"can't be used: {type(e).__name__}", why, fix)]
+    return [ok("shared server", f"answers, version {version}; limits are shared")]
 
 
 async def public_url(settings: Settings) -> Finding:

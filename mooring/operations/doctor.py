@@ -34,6 +34,7 @@ async def examine(settings: Settings, unknown: Sequence[str], progress: Progress
             found += await _callbacks(settings, db)
         finally:
             await db.close()
+    found += await check_network.shared_server(settings)
     found += await check_network.egress(settings)
     found.append(await check_network.public_url(settings))
     return found

@@ -72,7 +72,7 @@ def outbound(headers: Iterable[Header], injected: Sequence[Header]) -> Headers:
     for item in headers:
         name = item[0]
         if name in _OUTBOUND_DROPPED:
-            if name == b"connection":
+            if name == b"connection" and item[1] not in _NOT_NAMES:
                 connection.append(item[1])
         elif name not in names and not name.startswith(_OUTBOUND_PREFIXES):
             kept.append(item)
@@ -90,7 +90,7 @@ def inbound(headers: Iterable[Header]) -> Headers:
     for item in headers:
         name = item[0]
         if name in _INBOUND_DROPPED:
-            if name == b"connection":
+            if name == b"connection" and item[1] not in _NOT_NAMES:
                 connection.append(item[1])
             elif name == b"transfer-encoding":
                 chunked = True

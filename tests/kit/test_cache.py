@@ -10,10 +10,13 @@ import pytest
 
 from mooring.kit.cache import Cache, ChangeFollower
 from mooring.kit.db import Base, Change, Database, record_change
+from mooring.kit.shared import SharedServer
+from mooring.runtime import share_changes
 from tests.conftest import Ports
 from tests.hub import Hub, Project, ok
 from tests.sandbox.harness import Sandbox
 from tests.servers.ports import free_port
+from tests.servers.redis import RedisServer
 
 
 async def loaded(cache: Cache[str, str], key: str, value: str, *tags: str) -> str:
@@ -119,6 +122,28 @@ async def test_changes_reach_the_other_side_and_only_when_committed(two_sides: l
     finally:
         for follower in followers:
             await follower.stop()
+
+
+async def test_news_of_a_change_drop_it_before_the_feed_is_read(
+    two_sides: list[Database], redis_server: RedisServer
+) -> None:
+    servers = [SharedServer(redis_server.url) for _ in range(2)]
+    cache: Cache[str, str] = Cache(10)
+    try:
+        for db, server in zip(two_sides, servers, strict=True):
+            follower = ChangeFollower(db)  # which is never started
+            follower.register(cache if db is two_sides[1] else Cache(1))
+            share_changes(server, follower, db)
+            await server.start(patience=10)
+        await loaded(cache, "a", "old", "account:1")
+        async with two_sides[0].begin() as tx:
+            record_change(tx, "account", "1")
+        async with asyncio.timeout(10):
+            while cache.get("a") is not None:
+                await asyncio.sleep(0.01)
+    finally:
+        for server in servers:
+            await server.stop()
 
 
 def within_a_second(check) -> None:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mooring import errors
-from mooring.kit.limits import FAILURES, Gate, Limits, Provider, Window, windows_of
+from mooring.kit.limits import FAILURES, Gate, Limits, Provider
+from mooring.kit.windows import Window, windows_of
 
 
 @given(st.integers(1, 50), st.lists(st.floats(0, 3), min_size=60, max_size=200))

@@ -20,6 +20,7 @@ from tests.hub import BOOTSTRAP_KEY, Hub
 from tests.operations import commands
 from tests.operations.conftest import Accounts, Rows, key_file, settings_of, vault_of
 from tests.servers.ports import free_port
+from tests.servers.redis import RedisServer
 
 
 def _look(hub: Hub, **env: str) -> dict[str, Finding]:
@@ -78,6 +79,7 @@ def test_a_failure_is_exit_code_1_with_a_fix(own_hub: Hub, accounts: Accounts) -
             "does not answer",
             {"MOORING_DATABASE_URL": f"postgresql://u:p4ss@127.0.0.1:{free_port()}/d"},
         ),
+        ("shared server", "warn", "can't be used", {"MOORING_REDIS_URL": f"redis://:p4ss@127.0.0.1:{free_port()}"}),
         ("database", "warn", "there is no", {"MOORING_DATABASE_URL": "sqlite:////nowhere/mooring.db"}),
         ("master keys", "fail", "inside the data folder", {"MOORING_MASTER_KEY_FILE": "DATA/keys"}),
         ("missing keys", "fail", "rows need", {"MOORING_MASTER_KEYS": "other:" + base64.b64encode(bytes(32)).decode()}),
@@ -93,6 +95,11 @@ def test_a_wrong_setting_is_found(
     assert (found[check].severity, found[check].why != "", found[check].fix != "") == (severity, True, True)
     assert seen in found[check].seen
     assert "p4ss" not in str(found)
+
+
+def test_the_shared_server_is_tried(own_hub: Hub, accounts: Accounts, redis_server: RedisServer) -> None:
+    found = _look(own_hub, MOORING_REDIS_URL=redis_server.url)["shared server"]
+    assert (found.severity, "answers, version" in found.seen) == ("ok", True)
 
 
 Fault = tuple[str, str, str, Callable[[Accounts, Rows], None], Callable[[Accounts, Rows], None]]

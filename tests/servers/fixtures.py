@@ -6,6 +6,7 @@ import pytest
 
 from tests.servers.oidc import OidcServer
 from tests.servers.postgres import PostgresServer
+from tests.servers.redis import RedisServer
 from tests.servers.redmine import RedmineServer
 
 # Where the hub and the tests' own apps take callbacks; any port of 127.0.0.1 matches.
@@ -43,6 +44,13 @@ def oidc_server(oidc_session: OidcServer) -> OidcServer:
     """Give the OpenID provider with its counts at zero and no fault in force."""
     oidc_session.reset()
     return oidc_session
+
+
+@pytest.fixture(scope="module")
+def redis_server() -> Iterator[RedisServer]:
+    """Run Redis for the tests of one file, which may stop it."""
+    with RedisServer() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
