@@ -18,6 +18,7 @@ from mooring import __version__, errors, idempotent, manual
 from mooring.accounts import api as accounts_api
 from mooring.accounts.context import Context
 from mooring.auth_configs import api as auth_configs_api
+from mooring.auth_configs import availability_api
 from mooring.auth_configs import meta as connectors_meta
 from mooring.connect import api as connect_api
 from mooring.connect import assets, guides_api, hosted, hub_api, overview_api, pages, preflight_api
@@ -66,6 +67,7 @@ def create_app(settings: Settings, *, public_url: str) -> Edge:
         preflight_api,
         accounts_api,
         connectors_meta,
+        availability_api,
         connectors_api,
         guide_pages,
         guides_api,

@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from starlette.responses import Response, StreamingResponse
@@ -24,6 +24,12 @@ from mooring.kit import clock
 from mooring.webhooks import service as webhooks
 
 HERE = PROJECT + "/settings"
+ADVANCED: Final = {
+    "off": "No, of no call",
+    "errors": "Of failed calls (status 400 and up)",
+    "all": "Of every call",
+}
+"""Which calls keep headers and bodies, in the words of the page."""
 
 
 @get(HERE, "viewer")
@@ -55,6 +61,8 @@ async def show(view: View) -> Response:
         hub_languages=project_settings.LANGUAGES,
         own_addresses=[a.strip() for a in settings.egress_addresses.split(",") if a.strip()],
         limits=projects.LOG_DAYS,
+        advanced=ADVANCED,
+        detail_limit=project_settings.MOST_ADVANCED_LOGS_DAYS,
     )
 
 
@@ -110,6 +118,20 @@ async def set_log_days(view: View) -> Response:
         raise errors.ValidationFailed("the retention is not valid", errors=["log_days: must be a number of days"])
     async with view.context.db.begin() as tx:
         await projects.set_log_days(tx, view.project.id, int(form.get("days")[:6]))
+    return view.go(f"{view.base}/settings", "saved")
+
+
+@post(HERE + "/advanced-logs", "admin", api='PATCH /project {"advanced_logs": "errors"}', confirmed=True)
+async def set_advanced_logs(view: View) -> Response:
+    """Say of which calls headers and bodies are kept, redacted and sealed, and for how long."""
+    form = await view.form()
+    days = form.get("advanced_logs_days")
+    if not days.isdigit():
+        fault = "advanced_logs_days: must be a number of days"
+        raise errors.ValidationFailed("the retention is not valid", errors=[fault])
+    change = SettingsChange(advanced_logs=form.get("advanced_logs"), advanced_logs_days=int(days[:6]))
+    async with view.context.db.begin() as tx:
+        await project_settings.change(tx, view.project_id, change)
     return view.go(f"{view.base}/settings", "saved")
 
 
