@@ -24,7 +24,7 @@ from mooring.connect import api as connect_api
 from mooring.connect import assets, guides_api, hosted, hub_api, overview_api, pages, preflight_api
 from mooring.connectors import api as connectors_api
 from mooring.connectors import guide_pages
-from mooring.identity import management_api, project_api, users
+from mooring.identity import management_api, organizations_api, people_api, project_api, projects_api, users
 from mooring.kit import clock, ids
 from mooring.kit.exchange import Exchange
 from mooring.kit.server import SAFE_HEADERS, AsgiApp, Receive, Scope, Send
@@ -77,6 +77,9 @@ def create_app(settings: Settings, *, public_url: str) -> Edge:
         metrics_api,
         webhooks_api,
         management_api,
+        people_api,
+        organizations_api,
+        projects_api,
     ):
         api.include_router(module.router)
     _add_health(api)

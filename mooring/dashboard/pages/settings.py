@@ -32,7 +32,7 @@ ADVANCED: Final = {
 """Which calls keep headers and bodies, in the words of the page."""
 
 
-@get(HERE, "viewer")
+@get(HERE, "viewer", api="GET /project, GET /projects/{project}, GET /projects/{project}/members")
 async def show(view: View) -> Response:
     """What is set for this project, and what the host sets for all."""
     async with view.context.db.read() as tx:
@@ -66,7 +66,7 @@ async def show(view: View) -> Response:
     )
 
 
-@post(HERE + "/ip-allowlist", "admin", confirmed=True)
+@post(HERE + "/ip-allowlist", "admin", api="PUT /projects/{project}/ip_allowlist", confirmed=True)
 async def set_ip_allowlist(view: View) -> Response:
     """Say from where API keys may call: addresses, ranges and networks, one per line."""
     form = await view.form()
@@ -110,7 +110,7 @@ async def set_origins(view: View) -> Response:
     return view.go(f"{view.base}/settings", "saved")
 
 
-@post(HERE + "/log-days", "admin")
+@post(HERE + "/log-days", "admin", api="PATCH /projects/{project}")
 async def set_log_days(view: View) -> Response:
     """Say how long request logs are kept."""
     form = await view.form()
@@ -135,7 +135,12 @@ async def set_advanced_logs(view: View) -> Response:
     return view.go(f"{view.base}/settings", "saved")
 
 
-@post(HERE + "/members", "admin", confirmed=True)
+@post(
+    HERE + "/members",
+    "admin",
+    api="PUT /projects/{project}/members/{user}, DELETE /projects/{project}/members/{user}",
+    confirmed=True,
+)
 async def set_role(view: View) -> Response:
     """Give a member of the organization a role in this project, change it, or take it away."""
     form = await view.form()
