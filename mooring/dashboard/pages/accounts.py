@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import datetime
 from typing import Any
 
@@ -51,19 +50,10 @@ def position_of(text: str) -> listing.Position | None:
 @get(HERE, "viewer", api="GET /accounts")
 async def show(view: View) -> Response:
     """The project's accounts, filtered and searched."""
-    wanted, before = wanted_of(view), position_of(view.query("before"))
-
-    async def look() -> tuple[list[listing.Listed], listing.Position | None]:
-        async with view.context.db.read() as tx:
-            return await listing.page(tx, view.project_id, wanted, before=before)
-
-    async def count() -> dict[str, int]:
-        async with view.context.db.read() as tx:
-            return await listing.count_by_status(tx, view.project_id)
-
-    # A search without a hit reads the names of all accounts, and the numbers count all: side by side, each on a core.
-    (rows, next), counts = await asyncio.gather(look(), count())
+    wanted = wanted_of(view)
     async with view.context.db.read() as tx:
+        rows, next = await listing.page(tx, view.project_id, wanted, before=position_of(view.query("before")))
+        counts = await listing.count_by_status(tx, view.project_id)
         configs, _ = await auth_configs.search(tx, view.project_id)
     return render(
         view,
