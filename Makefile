@@ -51,8 +51,8 @@ faults: $(VENV)/.dev ## Kill processes for an hour and more while tokens are ren
 	@MOORING_TEST_KILLS=200 MOORING_TEST_KILL_ACCOUNTS=20 MOORING_TEST_STORM_ROUNDS=20 \
 		MOORING_TEST_SQLITE_KILLS=100 MOORING_TEST_POSTGRES_KILLS=50 \
 		MOORING_TEST_LIFE_RUNS=200 MOORING_TEST_LIFE_STEPS=100 \
-		MOORING_TEST_WEBHOOK_EVENTS=10000 MOORING_TEST_WEBHOOK_KILLS=20 \
-		$(BIN)/python -m pytest tests/faults tests/webhooks/test_crash.py \
+		MOORING_TEST_WEBHOOK_EVENTS=10000 MOORING_TEST_WEBHOOK_KILLS=20 MOORING_TEST_AUDIT_ENTRIES=1000 \
+		$(BIN)/python -m pytest tests/faults tests/webhooks/test_crash.py tests/identity/test_audit_chain.py \
 		tests/operations/test_keys.py::test_a_rotation_that_is_killed_ten_times_fails_no_read -s $(ARGS)
 
 bench: $(VENV)/.dev ## Measure; prints a table and writes bench/RESULTS.md

@@ -18,12 +18,13 @@ from mooring import __version__, errors, idempotent, manual
 from mooring.accounts import api as accounts_api
 from mooring.accounts.context import Context
 from mooring.auth_configs import api as auth_configs_api
+from mooring.auth_configs import availability_api
 from mooring.auth_configs import meta as connectors_meta
 from mooring.connect import api as connect_api
 from mooring.connect import assets, guides_api, hosted, hub_api, overview_api, pages, preflight_api
 from mooring.connectors import api as connectors_api
 from mooring.connectors import guide_pages
-from mooring.identity import management_api, project_api, users
+from mooring.identity import management_api, organizations_api, people_api, project_api, projects_api, users
 from mooring.kit import clock, ids
 from mooring.kit.exchange import Exchange
 from mooring.kit.server import SAFE_HEADERS, AsgiApp, Receive, Scope, Send
@@ -66,6 +67,7 @@ def create_app(settings: Settings, *, public_url: str) -> Edge:
         preflight_api,
         accounts_api,
         connectors_meta,
+        availability_api,
         connectors_api,
         guide_pages,
         guides_api,
@@ -75,6 +77,9 @@ def create_app(settings: Settings, *, public_url: str) -> Edge:
         metrics_api,
         webhooks_api,
         management_api,
+        people_api,
+        organizations_api,
+        projects_api,
     ):
         api.include_router(module.router)
     _add_health(api)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 
 from mooring import errors
-from mooring.auth_configs import service
+from mooring.auth_configs import availability, service
 from mooring.connectors.definition import Connector
 from mooring.identity.api import caller_with
 from mooring.identity.service import Caller
@@ -18,9 +18,11 @@ Reader = Annotated[Caller, Depends(caller_with("platform:read"))]
 
 
 async def _enabled(request: Request, caller: Caller) -> set[str]:
+    """The connectors that end users can link: with an enabled auth config, and not switched off."""
     async with request.app.state.context.db.read() as tx:
         rows, _ = await service.search(tx, caller.project_id, active=True)
-    return {row.connector_key for row in rows}
+        off = await availability.reasons(tx, caller.project_id)
+    return {row.connector_key for row in rows} - off.keys()
 
 
 def _meta(request: Request, connector: Connector, *, active: bool) -> dict[str, Any]:
@@ -38,7 +40,7 @@ def _meta(request: Request, connector: Connector, *, active: bool) -> dict[str, 
 
 @router.get("")
 async def list_connectors_meta(request: Request, caller: Reader, include: str | None = None) -> list[dict[str, Any]]:
-    """All connectors of the catalogue. `active` are those with an enabled auth config in this project."""
+    """All connectors of the catalogue. `active` are those that can be linked in this project."""
     enabled = await _enabled(request, caller)
     registry = await request.app.state.context.registry.complete()
     return [_meta(request, c, active=c.key in enabled) for c in registry.values()]

@@ -1,4 +1,4 @@
-"""Table of the auth config slice."""
+"""Tables of the auth config slice."""
 
 from __future__ import annotations
 
@@ -41,3 +41,15 @@ class AuthConfig(Base):
         ),
         Index("ix_auth_configs_project_created", "project_id", "created_at"),
     )
+
+
+class UnavailableConnector(Base):
+    """A connector that an operator switched off in one project. A connector without a row is available."""
+
+    __tablename__ = "unavailable_connectors"
+
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True)
+    connector_key: Mapped[str] = mapped_column(String(80), primary_key=True)
+    reason: Mapped[str] = mapped_column(String(500))
+    """What operators read; end users never see it."""
+    changed_at: Mapped[datetime]

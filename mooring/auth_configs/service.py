@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mooring import errors
+from mooring.auth_configs import availability
 from mooring.auth_configs.models import AuthConfig
 from mooring.connectors.definition import AuthMethod, Connector
 from mooring.connectors.registry import Registry
@@ -112,12 +113,14 @@ async def create(
 ) -> AuthConfig:
     """Create an auth config. The first one of a connector becomes its default whatever is asked.
 
-    Raises NotFound for an unknown connector, Unprocessable for an unknown method, ValidationFailed for a wrong set-up.
+    Raises NotFound for an unknown connector, Unprocessable for an unknown method or a connector that is not available,
+    ValidationFailed for a wrong set-up.
     """
     connector = find_connector(registry, connector_key)
     method = find_method(connector, method_key)
     public, secret = _merge_setup(method, {}, {}, setup or {})
     await lock_project(tx, project)
+    await availability.require(tx, project, connector.key)
     has_default = await default_for(tx, project, connector.key) is not None
     now = clock.now()
     row = AuthConfig(

@@ -15,6 +15,7 @@ from mooring import errors
 from mooring.accounts import service as accounts
 from mooring.accounts.models import Account
 from mooring.accounts.serving import NOT_FOUND
+from mooring.auth_configs import availability
 from mooring.auth_configs import service as auth_configs
 from mooring.auth_configs.models import AuthConfig
 from mooring.connect.models import ConnectionAttempt, ConnectSession
@@ -75,7 +76,8 @@ async def create(
 ) -> tuple[ConnectSession, str]:
     """Create a session; returns it with its token, which is not kept.
 
-    Raises NotFound for an unknown account, provider or config of this project, Unprocessable for a disabled one.
+    Raises NotFound for an unknown account, provider or config of this project, Unprocessable for one that is disabled or
+    not available. An account that exists can be linked again whatever is available.
     """
     now = clock.now()
     seconds = DEFAULT_SECONDS if ask.expires_in is None else ask.expires_in
@@ -102,6 +104,8 @@ async def create(
         provider = config.connector_key
     elif provider is not None:
         await _require_configured(tx, registry, project, provider)
+    if provider is not None and ask.account_id is None:
+        await availability.require(tx, project, provider)
     token = ids.secret_token()
     row = ConnectSession(
         project_id=project,
@@ -264,7 +268,7 @@ async def offered_configs(
     *,
     every_method: bool = False,
 ) -> list[AuthConfig]:
-    """The auth configs that the Hub shows in this session: active, at most one per connector.
+    """The auth configs that the Hub shows in this session: active and available, at most one per connector.
 
     The session's integration alone (contract §3.6 C5), else the default of each connector, narrowed by the session's
     provider and categories. With `every_method` also the first config of each other method, after the default.
@@ -281,10 +285,13 @@ async def offered_configs(
         rows = _one_per_method(rows)
     # Whoever names an auth config has chosen; categories narrow only what is left to choose.
     wanted = set(session.categories or ()) if session.integration_id is None else set()
+    off = await availability.reasons(tx, ProjectId(session.project_id)) if session.account_id is None else {}
     out = []
     for row in rows:
         connector = registry.get(row.connector_key)
         if connector is None or row.method_key not in connector.auth or provider not in {None, connector.key}:
+            continue
+        if connector.key in off:
             continue
         if not wanted or wanted & set(connector.categories):
             out.append(row)
@@ -318,7 +325,8 @@ async def config_of(
             return row
     raise errors.NotFound(
         "this connection is not offered here, or not any more",
-        hint="Ask whoever sent you here. For the operator: the session does not cover this auth config, or it is disabled.",
+        hint="Ask whoever sent you here. For the operator: the session does not cover this auth config, or it is disabled, "
+        "or the connector is not available in the project.",
     )
 
 

@@ -21,13 +21,12 @@ from mooring.dashboard.render import STATIC, show_refusal
 from mooring.dashboard.routing import ROUTES, Route
 from mooring.dashboard.view import View
 from mooring.identity import audit, projects, sessions
-from mooring.identity.roles import Rights
 from mooring.kit.server import Receive, Scope, Send
 from mooring.kit.web import fault, unstorable
 
 PAGES: Final = (
-    "sign_in", "profile", "home", "connectors", "accounts", "link", "tester", "logs", "api_keys", "webhooks", "events",
-    "settings", "members", "audit_log", "system", "search",
+    "sign_in", "profile", "home", "availability", "connectors", "accounts", "link", "tester", "logs", "api_keys",
+    "webhooks", "events", "settings", "members", "audit_log", "system", "search",
 )  # fmt: skip
 _KINDS: Final = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -104,27 +103,19 @@ class Dashboard:
                 return _to_sign_in(view)
             view.projects = list(await projects.visible(tx, view.signed_in.rights))
             if route.in_project:
-                _place(view, route, view.signed_in.rights)
+                view.place, view.organization = projects.admit(
+                    view.projects,
+                    view.signed_in.rights,
+                    route.need,
+                    view.path("project"),
+                    deleted=route.path == "/dashboard/p/{project}/restore",
+                )
             elif route.need == "owner" and not view.signed_in.rights.owns_any:
                 raise errors.Forbidden("this page is for admins of the organization")
         if sessions.is_due(view.signed_in.session):
             async with self._context.db.begin() as tx:
                 await sessions.seen(tx, view.signed_in.session.id)
         return None
-
-
-def _place(view: View, route: Route, rights: Rights) -> None:
-    id = view.path("project")
-    found = next(((p, o) for p, o in view.projects if p.id == id), None)
-    if found is None:
-        raise errors.NotFound("no such project")
-    view.place, view.organization = found
-    rights.require(route.need, id, view.place.organization_id)
-    if view.place.deleted_at is not None and route.path != "/dashboard/p/{project}/restore":
-        raise errors.NotFound(
-            "this project was deleted",
-            hint="An admin can restore it on the page Projects while its days of grace last.",
-        )
 
 
 def require_same_origin(request: Request, public_url: str) -> None:

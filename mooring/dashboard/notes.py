@@ -10,6 +10,8 @@ NOTES: Final[dict[str, str]] = {
     "deleted": "Deleted.",
     "enabled": "Enabled.",
     "disabled": "Disabled.",
+    "unavailable": "The connector is not available in this project now.",
+    "available": "The connector is available again.",
     "default": "This is the default configuration now.",
     "suspended": "The account is suspended: calls through it are refused.",
     "resumed": "The account serves again.",

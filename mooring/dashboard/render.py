@@ -39,7 +39,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    made.filters |= {"iso": clock.iso, "json": _json, "number": _number, "ms": _ms}
+    made.filters |= {"iso": clock.iso, "json": _json, "number": _number, "ms": _ms, "pretty": _pretty}
     made.globals |= {"asset": asset, "ago": ago, "languages": locale.LANGUAGES}
     return made
 
@@ -57,6 +57,16 @@ def asset(name: str) -> Mapping[str, str]:
 
 def _json(value: Any) -> str:
     return orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode()
+
+
+def _pretty(text: str) -> str:
+    """A body that is JSON with line breaks in it; any other as it is."""
+    if text.lstrip()[:1] not in {"{", "["}:
+        return text
+    try:
+        return orjson.dumps(orjson.loads(text), option=orjson.OPT_INDENT_2).decode()
+    except orjson.JSONDecodeError:  # no JSON, or a body that was cut
+        return text
 
 
 def _number(value: float) -> str:

@@ -1,9 +1,10 @@
 """The audit log: who did what to which thing, from where, with what result; appended, chained, never changed (rule L2).
 
 A service notes what it does with `note`; the entry is written as the last thing of the same transaction, so it exists if
-and only if the change does. Each entry's MAC covers the entry and the MAC before it. The key is sealed with the master
-key: who has only the database can neither change an entry nor make one up. The end of the chain is logged now and then,
-so that a cut tail shows against the log.
+and only if the change does. Each entry's MAC covers the entry and the MAC before it, and the end of the chain has a
+MAC of its own, so that an earlier entry can't be made the last one. The key is sealed with the master key: who has only
+the database can neither change an entry, nor make one up, nor cut some off. Whoever kept an older copy of the whole log
+can put that back; the end is logged now and then, so that this shows against the hub's log.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from datetime import UTC
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -101,8 +102,7 @@ async def prepare(db: Database) -> None:
         async with db.begin() as tx:
             trail: Trail = tx.info["audit"]
             if await tx.get(AuditHead, 1) is None:
-                tx.add(AuditHead(id=1, seq=0, mac=START))
-                await trail.key(tx)
+                tx.add(_make_head(await trail.key(tx)))
     except IntegrityError:  # another process was faster
         pass
 
@@ -153,15 +153,24 @@ async def _append(tx: AsyncSession) -> None:
     # Last in the transaction, so whoever waits for this row holds everything else already: no circle.
     head = await tx.scalar(select(AuditHead).where(AuditHead.id == 1).with_for_update())
     if head is None:
-        head = AuditHead(id=1, seq=0, mac=START)
+        head = _make_head(key)
         tx.add(head)
     seq, mac = head.seq, head.mac
     for values in entries:
         seq += 1
         mac = _mac(key, mac, {"seq": seq, **values})
         tx.add(AuditEntry(seq=seq, mac=mac, **values))
-    head.seq, head.mac = seq, mac
+    head.seq, head.mac, head.seal = seq, mac, _seal(key, seq, mac)
     await tx.flush()
+
+
+def _make_head(key: bytes) -> AuditHead:
+    return AuditHead(id=1, seq=0, mac=START, seal=_seal(key, 0, START))
+
+
+def _seal(key: bytes, seq: int, mac: bytes) -> bytes:
+    """The MAC of the chain's end, with a key of its own: no entry's MAC can pass for it."""
+    return hmac.digest(hmac.digest(key, b"audit head", "sha256"), seq.to_bytes(8, "big") + mac, "sha256")
 
 
 _FIELDS: Final = (
@@ -195,17 +204,29 @@ async def verify(db: Database, vault: Vault) -> Verdict:
         exists = end is not None and end.seq > 0
         return Verdict(0, "", 0 if exists else None, "its key is gone" if exists else None)
     count, mac = 0, START
-    async for row in _rows(db, end.seq if end else 0):
-        if row.seq != count + 1:
-            why = f"entry {count + 1} is missing" if row.seq > count + 1 else "it stands out of order"
-            return Verdict(count, mac.hex(), count + 1, why)
-        expected = _mac(key, mac, {name: getattr(row, name) for name in _FIELDS})
-        if not hmac.compare_digest(expected, row.mac):
-            return Verdict(count, mac.hex(), row.seq, "it was changed, or the one before it was replaced")
-        count, mac = row.seq, row.mac
-    if end is None or end.seq != count or not hmac.compare_digest(end.mac, mac):
+    try:
+        async for row in _rows(db, end.seq if end else 0):
+            if row.seq != count + 1:
+                why = f"entry {count + 1} is missing" if row.seq > count + 1 else "it stands out of order"
+                return Verdict(count, mac.hex(), count + 1, why)
+            expected = _mac(key, mac, {name: getattr(row, name) for name in _FIELDS})
+            if not hmac.compare_digest(expected, row.mac):
+                return Verdict(count, mac.hex(), row.seq, "it was changed, or the one before it was replaced")
+            count, mac = row.seq, row.mac
+    except (ValueError, TypeError):  # SQLite keeps whatever somebody wrote into a column
+        return Verdict(count, mac.hex(), count + 1, "it, or one soon after it, holds what no entry can hold")
+    if end is None or (end.seq, end.mac, end.seal) != (count, mac, _seal(key, count, mac)):
         return Verdict(count, mac.hex(), count + 1, "the end of the chain is cut off or was replaced")
-    return Verdict(count, mac.hex())
+    beyond = await _beyond(db)
+    return Verdict(count, mac.hex(), beyond, "it stands behind the end of the chain" if beyond is not None else None)
+
+
+async def _beyond(db: Database) -> int | None:
+    """The first entry behind the end of the chain, asked in one statement: entries are appended while we look."""
+    last = select(func.coalesce(func.max(AuditHead.seq), 0)).scalar_subquery()
+    async with db.read() as tx:
+        seq: int | None = await tx.scalar(select(func.min(AuditEntry.seq)).where(AuditEntry.seq > last))
+    return seq
 
 
 async def _rows(db: Database, end: int) -> AsyncIterator[AuditEntry]:

@@ -91,7 +91,8 @@ def _key(row: ApiKey) -> dict[str, Any]:
     return {name: getattr(row, name) for name in ApiKeyOut.model_fields}
 
 
-def _entry(row: AuditEntry) -> AuditEntryOut:
+def entry_out(row: AuditEntry) -> AuditEntryOut:
+    """The API shape of an entry."""
     values = {name: getattr(row, name) for name in AuditEntryOut.model_fields if name != "mac"}
     return AuditEntryOut(**values, mac=row.mac.hex())
 
@@ -152,4 +153,4 @@ async def list_audit_log(
             before=after,
             limit=page_size,
         )
-    return AuditPage(data=[_entry(row) for row in rows], next=None if position is None else str(position))
+    return AuditPage(data=[entry_out(row) for row in rows], next=None if position is None else str(position))

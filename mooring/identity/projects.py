@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from mooring import errors
 from mooring.identity import addresses, audit, users
 from mooring.identity.models import Organization, Project
-from mooring.identity.roles import Rights
+from mooring.identity.roles import Need, Rights
 from mooring.identity.service import ProjectId, lock_project
 from mooring.kit import clock
 from mooring.kit.db import record_change
@@ -31,6 +31,26 @@ async def visible(tx: AsyncSession, rights: Rights) -> Sequence[tuple[Project, O
         .order_by(Organization.name, Project.name, Project.id)
     )
     return [(row[0], row[1]) for row in rows]
+
+
+def admit(
+    known: Sequence[tuple[Project, Organization]], rights: Rights, need: Need, id: str, *, deleted: bool = False
+) -> tuple[Project, Organization]:
+    """The project of a page or a call, for a person who may what it needs. `known` are those that they may look at.
+
+    Raises NotFound for any other and for a deleted one, unless `deleted` takes those too; Forbidden for a role that is
+    too small.
+    """
+    found = next(((p, o) for p, o in known if p.id == id), None)
+    if found is None:
+        raise errors.NotFound("no such project")
+    rights.require(need, id, found[0].organization_id)
+    if found[0].deleted_at is not None and not deleted:
+        raise errors.NotFound(
+            "this project was deleted",
+            hint="An admin can restore it on the page Projects while its days of grace last.",
+        )
+    return found
 
 
 async def get(tx: AsyncSession, id: str) -> Project:

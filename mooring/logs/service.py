@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, SQLColumnExpression, and_, false, func, or
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mooring import errors
+from mooring.diagnosis.table import CAUSES
 from mooring.identity import sealing
 from mooring.identity.service import ProjectId
 from mooring.kit import clock
@@ -112,6 +113,12 @@ async def get(tx: AsyncSession, project: ProjectId, id: str) -> RequestLog:
     if row is None:
         raise errors.NotFound("no such log entry")
     return row
+
+
+def cause_of(row: RequestLog) -> str | None:
+    """The cause that was stored with a failed call: beside its last request to the provider, or as its code."""
+    told = [step.get("cause") for step in reversed(row.steps)]
+    return next((code for code in [*told, row.error_code] if code in CAUSES), None)
 
 
 async def open_detail(tx: AsyncSession, vault: Vault, row: RequestLog) -> dict[str, Any] | None:

@@ -39,6 +39,8 @@ class Scene:
     project: str
     accounts: tuple[str, ...]
     failed_log: str
+    refused_log: str
+    kept_log: str
     config: str
     webhook: str
 
@@ -80,6 +82,8 @@ def states(scene: Scene) -> list[State]:
         State("connectors-menu", f"{p}/connectors", _menu),
         State("connector-choose", f"{p}/connectors/new"),
         State("connector-new", f"{p}/connectors/new/sandbox"),
+        State("connector-unavailable", f"{p}/connectors/new/github"),
+        State("connector-make-unavailable", f"{p}/connectors/new/sandbox", _open("Make unavailable")),
         State("connector-edit", f"{p}/connectors/{scene.config}"),
         State("connector-disable", f"{p}/connectors/{scene.config}", _open("Disable")),
         State("accounts", f"{p}/accounts"),
@@ -89,6 +93,8 @@ def states(scene: Scene) -> list[State]:
         State("tester", f"{p}/accounts/{scene.accounts[0]}/tester?path=/api/employees", _send),
         State("logs", f"{p}/logs"),
         State("log", f"{p}/logs/{scene.failed_log}"),
+        State("log-refused", f"{p}/logs/{scene.refused_log}"),
+        State("log-advanced", f"{p}/logs/{scene.kept_log}"),
         State("charts", f"{p}/logs/charts?range=1h"),
         State("webhooks", f"{p}/webhooks"),
         State("webhook", f"{p}/webhooks/{scene.webhook}"),
@@ -134,6 +140,7 @@ def furnish(hub: Hub, provider: Sandbox) -> Scene:
     from tests.dashboard.people import shown_secret
 
     project = Project(hub, first, shown_secret(key_dialog))
+    owner.post(f"/dashboard/p/{first}/settings/advanced-logs", {"advanced_logs": "all", "advanced_logs_days": "7"})
     oauth = sandbox_config(project, provider)
     key = sandbox_config(project, provider, "api_key")
     project.config("github", "token")
@@ -148,9 +155,10 @@ def furnish(hub: Hub, provider: Sandbox) -> Scene:
     made = project.http.post("/webhooks", json={"url": f"http://127.0.0.1:{hub.port}/hook"})
     owner.get(f"/dashboard/p/{first}/logs")
     rows = project.http.get("/requests/logs").json()["data"]
-    failed = next(row["id"] for row in rows if row["status"] == 412)
+    owner.post(f"/dashboard/p/{first}/connectors/new/github/unavailable", {"reason": "Needs the partner agreement"})
+    by_status = {row["status"]: row["id"] for row in rows}
     webhook = made.json()["id"]
-    return Scene(hub, first, tuple(accounts), failed, oauth["id"], webhook)
+    return Scene(hub, first, tuple(accounts), by_status[412], by_status[404], by_status[200], oauth["id"], webhook)
 
 
 def sign_in(context: BrowserContext, hub: Hub, email: str = "owner@example.com") -> None:

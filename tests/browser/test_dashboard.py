@@ -17,7 +17,7 @@ from tests.hub import Hub, close_clients
 from tests.sandbox.harness import Sandbox
 from tests.servers.ports import free_port
 
-NAMES = [s.name for s in states(Scene(None, "", ("",), "", "", ""))]  # type: ignore[arg-type]
+NAMES = [s.name for s in states(Scene(None, "", ("",), "", "", "", "", ""))]  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +113,7 @@ def test_a_secret_leaves_the_page_with_its_dialog(page: Page, scene: Scene) -> N
     secret = page.locator("#made").inner_text()
     assert re.fullmatch(r"v1\.local\.\w+\.[\w-]{40,}", secret)
     page.get_by_role("button", name="I have kept it").click()
+    page.locator("#made").wait_for(state="detached")
     page.get_by_text("from the browser").first.wait_for()
     assert secret not in page.content()
 

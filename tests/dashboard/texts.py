@@ -15,7 +15,7 @@ def texts() -> set[str]:
     from mooring.accounts.forecast import REASONS
     from mooring.dashboard import explain
     from mooring.dashboard.notes import NOTES
-    from mooring.dashboard.pages import connectors, link, search, webhooks
+    from mooring.dashboard.pages import connectors, link, search, settings, webhooks
     from mooring.identity.roles import MEANINGS, ORGANIZATION_ROLES, PROJECT_ROLES
     from mooring.identity.scopes import SCOPES
     from mooring.webhooks.events import EVENTS
@@ -34,9 +34,8 @@ def texts() -> set[str]:
         "test",
         "user",
     }
-    found |= {*link.LIVES.values(), *webhooks.REPLAYS.values(), *search.PAGES.values()}
-    for row in [*explain._BY_CODE.values(), *explain._BY_STATUS.values(), explain._SERVER, explain._OTHER]:
-        found |= {row.what, row.fix}
+    found |= {*link.LIVES.values(), *webhooks.REPLAYS.values(), *search.PAGES.values(), *settings.ADVANCED.values()}
+    found |= explain.texts()
     source = (FOLDER / "pages" / "connectors.py").read_text(encoding="utf-8")
     found |= set(re.findall(r'return "([A-Z][^"]+)"', source)) | {"It has linked accounts."}
     source = (FOLDER / "render.py").read_text(encoding="utf-8")

@@ -31,7 +31,7 @@ async def show(view: View) -> Response:
     return await _page(view, project_id=view.project.id)
 
 
-@get("/dashboard/audit", "owner", api="mooring audit list")
+@get("/dashboard/audit", "owner", api="GET /organizations/{organization}/audit_log, mooring audit list")
 async def show_organization(view: View) -> Response:
     """Who did what to the organization: sign-in is noted by person, members and projects by organization."""
     text = view.query("organization")

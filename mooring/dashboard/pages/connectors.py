@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from mooring import errors
 from mooring.accounts import listing
-from mooring.auth_configs import service
+from mooring.auth_configs import availability, service
 from mooring.auth_configs.models import AuthConfig
 from mooring.connectors.definition import AuthMethod, Connector
 from mooring.dashboard.render import render
@@ -31,6 +31,8 @@ class Row:
     accounts: int
     siblings: int
     """How many auth configs the connector has in this project, this one included."""
+    unavailable: str | None
+    """Why the connector was made unavailable in this project (row 003-20); None when it is available."""
 
     @property
     def title(self) -> str:
@@ -69,12 +71,14 @@ async def rows_of(view: View) -> list[Row]:
     async with view.context.db.read() as tx:
         configs, _ = await service.search(tx, view.project_id)
         accounts = await listing.count_by_config(tx, view.project_id)
+        off = await availability.reasons(tx, view.project_id)
     siblings = Counter(c.connector_key for c in configs)
     out = []
     for config in configs:
         connector = view.context.registry.get(config.connector_key)
         method = connector.auth.get(config.method_key) if connector else None
-        out.append(Row(config, connector, method, accounts.get(config.id, 0), siblings[config.connector_key]))
+        key = config.connector_key
+        out.append(Row(config, connector, method, accounts.get(config.id, 0), siblings[key], off.get(key)))
     return sorted(out, key=lambda r: (r.title.lower(), not r.config.is_default, r.config.created_at))
 
 
@@ -113,6 +117,8 @@ async def choose(view: View) -> Response:
         if words in f"{c.title} {c.key} {' '.join(c.categories)}".lower() and (not category or category in c.categories)
     ]
     configured = Counter(row.config.connector_key for row in await rows_of(view))
+    async with view.context.db.read() as tx:
+        off = await availability.reasons(tx, view.project_id)
     return render(
         view,
         "connector_choose.html",
@@ -121,6 +127,7 @@ async def choose(view: View) -> Response:
         counts=sorted(counts.items()),
         category=category,
         configured=configured,
+        off=off,
     )
 
 
@@ -130,6 +137,7 @@ async def ask_create(view: View) -> Response:
     connector = service.find_connector(view.context.registry, view.path("key"))
     async with view.context.db.read() as tx:
         default = await service.default_for(tx, view.project_id, connector.key)
+        off = await availability.reasons(tx, view.project_id)
     return render(
         view,
         "connector_form.html",
@@ -137,6 +145,7 @@ async def ask_create(view: View) -> Response:
         default=default,
         callback=view.context.callback_url(connector.key),
         row=None,
+        unavailable=off.get(connector.key),
     )
 
 
@@ -193,6 +202,7 @@ async def edit(view: View) -> Response:
         default=None,
         callback=view.context.callback_url(row.config.connector_key),
         row=row,
+        unavailable=row.unavailable,
     )
 
 

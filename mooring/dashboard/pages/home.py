@@ -22,7 +22,7 @@ async def home(view: View) -> Response:
     return RedirectResponse(f"/dashboard/p/{found.id}/connectors" if found else "/dashboard/projects", status_code=303)
 
 
-@get("/dashboard/projects", "user", api="mooring project list")
+@get("/dashboard/projects", "user", api="GET /projects, mooring project list")
 async def show(view: View) -> Response:
     """All projects that the person may see."""
     rights = view.me.rights
@@ -40,7 +40,11 @@ async def ask_create(view: View) -> Response:
     return render(view, "project_new.html", owned=owned)
 
 
-@post("/dashboard/projects", "owner", api="mooring project create NAME --organization ORGANIZATION")
+@post(
+    "/dashboard/projects",
+    "owner",
+    api="POST /projects, POST /organizations, mooring project create NAME --organization ORGANIZATION",
+)
 async def create(view: View) -> Response:
     """Make a project, in an organization of which the person is an admin; a new organization if they name one."""
     form = await view.form()
@@ -63,7 +67,7 @@ async def ask_rename(view: View) -> Response:
     return render(view, "project_rename.html")
 
 
-@post("/dashboard/p/{project}/rename", "admin")
+@post("/dashboard/p/{project}/rename", "admin", api="PATCH /projects/{project}")
 async def rename(view: View) -> Response:
     """Give the project another name."""
     form = await view.form()
@@ -78,7 +82,7 @@ async def ask_delete(view: View) -> Response:
     return render(view, "project_delete.html", days=projects.GRACE.days)
 
 
-@post("/dashboard/p/{project}/delete", "owner", confirmed=True)
+@post("/dashboard/p/{project}/delete", "owner", api="DELETE /projects/{project}", confirmed=True)
 async def delete(view: View) -> Response:
     """Stop the project; it is destroyed after the days of grace, or at once if asked."""
     form = await view.form()
@@ -89,7 +93,7 @@ async def delete(view: View) -> Response:
     return view.go("/dashboard/projects", "project_deleted" if not form.flag("now") else "deleted")
 
 
-@post("/dashboard/p/{project}/restore", "owner")
+@post("/dashboard/p/{project}/restore", "owner", api="POST /projects/{project}/restore")
 async def restore(view: View) -> Response:
     """Take a deletion back."""
     async with view.context.db.begin() as tx:

@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from mooring import errors
 from mooring.accounts import service as accounts
+from mooring.auth_configs import availability
 from mooring.auth_configs import service as auth_configs
 from mooring.connect import service
 from mooring.connect.service import SessionRequest
@@ -24,9 +25,11 @@ async def ask(view: View) -> Response:
     """The dialog: who, which connector, how long; for an account that exists only how long."""
     async with view.context.db.read() as tx:
         configs, _ = await auth_configs.search(tx, view.project_id, active=True)
+        off = await availability.reasons(tx, view.project_id)
         account = None
         if view.query("account"):
             account, _ = await accounts.get(tx, view.project_id, view.query("account"))
+    configs = [config for config in configs if config.connector_key not in off]
     return render(view, "link.html", configs=configs, account=account, registry=view.context.registry, lives=LIVES)
 
 

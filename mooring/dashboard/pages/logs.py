@@ -21,6 +21,7 @@ from mooring.dashboard.explain import explain
 from mooring.dashboard.render import render
 from mooring.dashboard.routing import PROJECT, get
 from mooring.dashboard.view import View
+from mooring.identity import project_settings
 from mooring.identity import service as identity
 from mooring.kit import clock
 from mooring.logs import api, browse, service, stats
@@ -86,6 +87,7 @@ async def show(view: View) -> Response:
     async with view.context.db.read() as tx:
         page = await browse.page(tx, view.project_id, search, category=category, before=view.query("before") or None)
         configs, _ = await auth_configs.search(tx, view.project_id)
+        hub = await project_settings.get(tx, view.project_id)
     return render(
         view,
         "logs.html",
@@ -98,6 +100,7 @@ async def show(view: View) -> Response:
         providers=sorted({c.connector_key for c in configs} | set(search.filter.providers)),
         registry=view.context.registry,
         newest=page.rows[0].id if page.rows else "",
+        keeping=hub.advanced_logs,
     )
 
 
@@ -197,10 +200,13 @@ def _csv_line(values: object) -> bytes:
 
 @get(HERE + "/{id}", "viewer", api="GET /requests/logs/{id}")
 async def detail(view: View) -> Response:
-    """One call: what was asked, every request to the provider behind it, and why it failed."""
+    """One call: what was asked, every request to the provider behind it, why it failed; headers and bodies if kept."""
     await view.context.logs.flush()
     async with view.context.db.read() as tx:
         row = await service.get(tx, view.project_id, view.path("id"))
+        hub = await project_settings.get(tx, view.project_id)
+        # Customers' data: as over the API, only for whoever may call the provider.
+        kept = await service.open_detail(tx, view.context.vault, row) if view.may("member") else None
         source = None
         if row.source_type == "API" and row.source_id:
             keys = await identity.list_api_keys(tx, view.project_id)
@@ -210,9 +216,11 @@ async def detail(view: View) -> Response:
         "log.html",
         row=row,
         source=source,
-        explanation=None if row.success else explain(row.status, row.error_code),
+        explanation=None if row.success else explain(row),
         curl=curl_of(view, row),
         retry=retry_path(row),
+        kept=kept,
+        keeping=hub.advanced_logs,
         registry=view.context.registry,
     )
 

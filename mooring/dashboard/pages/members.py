@@ -29,7 +29,7 @@ def _at(view: View) -> str:
     return f"/dashboard/organizations/{view.path('organization')}/members"
 
 
-@get(HERE, "owner")
+@get(HERE, "owner", api="GET /organizations/{organization}/members")
 async def show(view: View) -> Response:
     """Everybody with their roles."""
     id = _organization(view)
@@ -49,7 +49,7 @@ async def ask_invite(view: View) -> Response:
     return render(view, "member_invite.html", organization=organization, mine=mine, roles=roles.PROJECT_ROLES)
 
 
-@post(HERE, "owner", confirmed=True)
+@post(HERE, "owner", api="POST /organizations/{organization}/members", confirmed=True)
 async def invite(view: View) -> Response:
     """Add somebody, and show the link by which they choose a password."""
     id = _organization(view)
@@ -71,7 +71,7 @@ def _link(view: View, token: str, email: str) -> Response:
     return answer
 
 
-@post(HERE + "/{user}/role", "owner", confirmed=True)
+@post(HERE + "/{user}/role", "owner", api="PATCH /organizations/{organization}/members/{user}", confirmed=True)
 async def set_role(view: View) -> Response:
     """Change a member's role in the organization."""
     id = _organization(view)
@@ -81,7 +81,7 @@ async def set_role(view: View) -> Response:
     return view.go(_at(view), "saved")
 
 
-@post(HERE + "/{user}/remove", "owner", confirmed=True)
+@post(HERE + "/{user}/remove", "owner", api="DELETE /organizations/{organization}/members/{user}", confirmed=True)
 async def remove(view: View) -> Response:
     """Take somebody out, with their roles in the organization's projects."""
     id = _organization(view)
@@ -90,7 +90,7 @@ async def remove(view: View) -> Response:
     return view.go(_at(view), "deleted")
 
 
-@post(HERE + "/{user}/reset", "owner", confirmed=True)
+@post(HERE + "/{user}/reset", "owner", api="POST /organizations/{organization}/members/{user}/reset", confirmed=True)
 async def reset(view: View) -> Response:
     """A new link for somebody who is locked out; the old password and second factor end."""
     id = _organization(view)

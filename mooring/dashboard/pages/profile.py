@@ -14,7 +14,7 @@ from mooring.identity.user_models import User
 HERE = "/dashboard/profile"
 
 
-@get(HERE, "user")
+@get(HERE, "user", api="GET /me, GET /sessions")
 async def show(view: View) -> Response:
     """What the person may change about themselves."""
     async with view.context.db.read() as tx:
@@ -22,7 +22,7 @@ async def show(view: View) -> Response:
     return render(view, "profile.html", rows=rows, minimum=passwords.MIN_LENGTH)
 
 
-@post(HERE, "user")
+@post(HERE, "user", api="PATCH /me")
 async def change(view: View) -> Response:
     """Change name and language."""
     form = await view.form()
@@ -33,7 +33,7 @@ async def change(view: View) -> Response:
     return view.go(HERE, "saved")
 
 
-@post(HERE + "/password", "user")
+@post(HERE + "/password", "user", api="POST /me/password")
 async def change_password(view: View) -> Response:
     """Change the password; every other session ends."""
     form = await view.form()
@@ -41,7 +41,7 @@ async def change_password(view: View) -> Response:
     return view.go(HERE, "password")
 
 
-@post(HERE + "/second-factor", "user", confirmed=True)
+@post(HERE + "/second-factor", "user", api="POST /me/second_factor", confirmed=True)
 async def enroll(view: View) -> Response:
     """Make a secret and show it as a QR code, until a code proves that the app has it."""
     import segno
@@ -55,7 +55,7 @@ async def enroll(view: View) -> Response:
     return render(view, "second_factor.html", secret=secret, picture=picture)
 
 
-@post(HERE + "/second-factor/confirm", "user", confirmed=True)
+@post(HERE + "/second-factor/confirm", "user", api="POST /me/second_factor/confirm", confirmed=True)
 async def confirm(view: View) -> Response:
     """Put the second factor in force, and show the recovery codes this once."""
     form = await view.form()
@@ -68,7 +68,7 @@ async def confirm(view: View) -> Response:
     return answer
 
 
-@post(HERE + "/second-factor/off", "user", confirmed=True)
+@post(HERE + "/second-factor/off", "user", api="DELETE /me/second_factor", confirmed=True)
 async def turn_off(view: View) -> Response:
     """Take the second factor away."""
     async with view.context.db.begin() as tx:
@@ -76,7 +76,7 @@ async def turn_off(view: View) -> Response:
     return view.go(HERE, "second_factor_off")
 
 
-@post(HERE + "/sessions/{id}/end", "user")
+@post(HERE + "/sessions/{id}/end", "user", api="DELETE /sessions/{id}")
 async def end(view: View) -> Response:
     """End one of the person's sessions."""
     async with view.context.db.begin() as tx:

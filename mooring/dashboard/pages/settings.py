@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from starlette.responses import Response, StreamingResponse
@@ -24,9 +24,15 @@ from mooring.kit import clock
 from mooring.webhooks import service as webhooks
 
 HERE = PROJECT + "/settings"
+ADVANCED: Final = {
+    "off": "No, of no call",
+    "errors": "Of failed calls (status 400 and up)",
+    "all": "Of every call",
+}
+"""Which calls keep headers and bodies, in the words of the page."""
 
 
-@get(HERE, "viewer")
+@get(HERE, "viewer", api="GET /project, GET /projects/{project}, GET /projects/{project}/members")
 async def show(view: View) -> Response:
     """What is set for this project, and what the host sets for all."""
     async with view.context.db.read() as tx:
@@ -55,10 +61,12 @@ async def show(view: View) -> Response:
         hub_languages=project_settings.LANGUAGES,
         own_addresses=[a.strip() for a in settings.egress_addresses.split(",") if a.strip()],
         limits=projects.LOG_DAYS,
+        advanced=ADVANCED,
+        detail_limit=project_settings.MOST_ADVANCED_LOGS_DAYS,
     )
 
 
-@post(HERE + "/ip-allowlist", "admin", confirmed=True)
+@post(HERE + "/ip-allowlist", "admin", api="PUT /projects/{project}/ip_allowlist", confirmed=True)
 async def set_ip_allowlist(view: View) -> Response:
     """Say from where API keys may call: addresses, ranges and networks, one per line."""
     form = await view.form()
@@ -102,7 +110,7 @@ async def set_origins(view: View) -> Response:
     return view.go(f"{view.base}/settings", "saved")
 
 
-@post(HERE + "/log-days", "admin")
+@post(HERE + "/log-days", "admin", api="PATCH /projects/{project}")
 async def set_log_days(view: View) -> Response:
     """Say how long request logs are kept."""
     form = await view.form()
@@ -113,7 +121,26 @@ async def set_log_days(view: View) -> Response:
     return view.go(f"{view.base}/settings", "saved")
 
 
-@post(HERE + "/members", "admin", confirmed=True)
+@post(HERE + "/advanced-logs", "admin", api='PATCH /project {"advanced_logs": "errors"}', confirmed=True)
+async def set_advanced_logs(view: View) -> Response:
+    """Say of which calls headers and bodies are kept, redacted and sealed, and for how long."""
+    form = await view.form()
+    days = form.get("advanced_logs_days")
+    if not days.isdigit():
+        fault = "advanced_logs_days: must be a number of days"
+        raise errors.ValidationFailed("the retention is not valid", errors=[fault])
+    change = SettingsChange(advanced_logs=form.get("advanced_logs"), advanced_logs_days=int(days[:6]))
+    async with view.context.db.begin() as tx:
+        await project_settings.change(tx, view.project_id, change)
+    return view.go(f"{view.base}/settings", "saved")
+
+
+@post(
+    HERE + "/members",
+    "admin",
+    api="PUT /projects/{project}/members/{user}, DELETE /projects/{project}/members/{user}",
+    confirmed=True,
+)
 async def set_role(view: View) -> Response:
     """Give a member of the organization a role in this project, change it, or take it away."""
     form = await view.form()

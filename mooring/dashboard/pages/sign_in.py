@@ -10,7 +10,7 @@ from mooring import errors
 from mooring.dashboard.render import render
 from mooring.dashboard.routing import get, post
 from mooring.dashboard.view import View
-from mooring.identity import audit, passwords, second_factor, sessions, single_sign_on, users
+from mooring.identity import passwords, sessions, signing_in, single_sign_on, users
 from mooring.identity.user_models import User
 
 
@@ -38,16 +38,10 @@ def _session_cookie(view: View, response: Response, token: str) -> Response:
 
 async def start_session(view: View, user: User, how: str) -> str:
     """A new session for a person who proved who they are; the one that the browser had ends. Returns the cookie's value."""
-    async with view.context.db.begin() as tx:
-        if view.signed_in is not None:
-            await sessions.end(tx, view.signed_in.user.id, view.signed_in.session.id)
-        row, token = await sessions.begin(
-            tx, await tx.get_one(User, user.id), view.address, view.request.headers.get("user-agent")
-        )
-        actor = audit.Actor("user", user.id, user.email, view.address)
-        audit.note(
-            tx, "session.started", target=("session", row.id), label=user.email, actor=actor, detail={"how": how}
-        )
+    agent = view.request.headers.get("user-agent")
+    _, token = await signing_in.start(
+        view.context.db, user, address=view.address, agent=agent, how=how, instead=view.signed_in
+    )
     return token
 
 
@@ -69,29 +63,21 @@ async def show(view: View) -> Response:
     return render(view, template, next=safe_next(view.query("next")), single=single)
 
 
-@post("/dashboard/sign-in", "public")
+@post("/dashboard/sign-in", "public", api="POST /sessions")
 async def sign_in(view: View) -> Response:
     """Check password and second factor, and start a session."""
     form = await view.form()
-    db, email = view.context.db, form.get("email")
-    user = await users.by_password(db, email, form.raw("password"), view.address)
-    if user.totp_at is not None:
-        if not form.get("code"):
-            # The password was right, so asking for the code tells nothing that its owner does not know.
-            return render(view, "sign_in_code.html")
-        async with db.begin() as tx:
-            fresh = await tx.get_one(User, user.id, with_for_update=True)
-            right = await second_factor.check(tx, view.context.vault, fresh, form.get("code"))
-        if not right:
-            await users.note_failure(db, user.email, view.address, user)
-            raise errors.Unauthorized(users.REFUSED, hint="Enter the code that the app shows now, or a recovery code.")
-    async with db.begin() as tx:
-        await users.forget_failures(tx, user)
+    db, vault = view.context.db, view.context.vault
+    user = await signing_in.by_password(
+        db, vault, form.get("email"), form.raw("password"), form.get("code"), view.address
+    )
+    if user is None:
+        return render(view, "sign_in_code.html")
     token = await start_session(view, user, "password")
     return _session_cookie(view, view.go(safe_next(form.get("next"))), token)
 
 
-@post("/dashboard/sign-out", "user")
+@post("/dashboard/sign-out", "user", api="DELETE /sessions/current")
 async def sign_out(view: View) -> Response:
     """End the session on the server, and in the browser."""
     from mooring.dashboard.app import cookie_name
@@ -152,17 +138,11 @@ async def show_confirm(view: View) -> Response:
     return render(view, "confirm.html", next=safe_next(view.query("next")))
 
 
-@post("/dashboard/confirm", "user")
+@post("/dashboard/confirm", "user", api="POST /sessions/current/confirm")
 async def confirm(view: View) -> Response:
     """Note that the person proved again who they are."""
     form = await view.form()
-    user = view.me.user
-    if user.password_hash is None:
-        raise errors.Conflict("you sign in elsewhere", hint="Sign out and in again.")
-    await users.by_password(view.context.db, user.email, form.raw("password"), view.address)
-    async with view.context.db.begin() as tx:
-        await sessions.confirm(tx, view.me.session.id)
-        audit.note(tx, "session.confirmed", target=("session", view.me.session.id))
+    await signing_in.confirm(view.context.db, view.me, form.raw("password"), view.address)
     return view.go(safe_next(form.get("next")), "confirmed")
 
 

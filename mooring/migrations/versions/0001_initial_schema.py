@@ -40,6 +40,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("seq", BigId, nullable=False),
         sa.Column("mac", sa.LargeBinary(length=32), nullable=False),
+        sa.Column("seal", sa.LargeBinary(length=32), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_head")),
     )
     op.create_table(
@@ -411,6 +412,20 @@ def upgrade() -> None:
             ["project_id"], ["projects.id"], name=op.f("fk_project_settings_project_id_projects"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("project_id", name=op.f("pk_project_settings")),
+    )
+    op.create_table(
+        "unavailable_connectors",
+        sa.Column("project_id", sa.String(length=80), nullable=False),
+        sa.Column("connector_key", sa.String(length=80), nullable=False),
+        sa.Column("reason", sa.String(length=500), nullable=False),
+        sa.Column("changed_at", Timestamp(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["project_id"],
+            ["projects.id"],
+            name=op.f("fk_unavailable_connectors_project_id_projects"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("project_id", "connector_key", name=op.f("pk_unavailable_connectors")),
     )
     op.create_table(
         "webhook_endpoints",
