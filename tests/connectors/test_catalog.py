@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 
 import pytest
@@ -17,7 +18,11 @@ METHODS = {
     "airtable": ["api_key", "oauth2"],
     "ashby": ["api_key"],
     "bamboohr": ["api_key", "oauth2"],
+    "certn": ["api_key"],
+    "checkr": ["oauth2"],
+    "coderpad": ["api_key"],
     "github": ["token", "oauth2"],
+    "hackerrank-work": ["api_key", "bearer"],
     "hibob": ["service_user", "api_token", "oauth2"],
     "hubspot": ["oauth2", "private_app"],
     "lever": ["oauth2", "api_key"],
@@ -25,6 +30,7 @@ METHODS = {
     "salesforce": ["oauth2", "client_credentials"],
     "sandbox": ["api_key", "api_key_query", "basic", "oauth2", "client_credentials", "service_user"],
     "teamtailor": ["api_key", "api_key_partner"],
+    "veremark": ["api_key"],
     "workday": ["oauth2", "client_credentials"],
 }
 EXAMPLES = {
@@ -35,6 +41,11 @@ EXAMPLES = {
     "domain": "acme.my.salesforce.com",
     "instance_url": "https://acme--dev.sandbox.my.salesforce.com",
     "base_url": "https://redmine.example.com/tracker",
+    "api_url": "https://us1api.jobadder.com/v2",
+    "company_id": "126786",
+    "project": "acme-files",
+    "storage_account": "acmefiles",
+    "user_id": "4212952002",
 }
 EVERY = [(connector, method) for connector in REGISTRY.values() for method in connector.auth.values()]
 IDS = [f"{connector.key}-{method.key}" for connector, method in EVERY]
@@ -68,6 +79,7 @@ def test_every_method_renders(connector: Connector, method: AuthMethod):
     assert not base_url.endswith("/")
     sent = [t.render(scope) for t in (*method.headers.values(), *method.query.values(), *(method.basic or ()))]
     secrets = [value for key, value in scope.items() if key in method.secret_keys or key == "access_token"]
+    secrets += [base64.b64encode(f"{secret}:".encode()).decode() for secret in secrets]  # a token as Basic user name
     assert any(secret in text for secret in secrets for text in sent)
     for header in connector.headers.values():
         assert header.render(scope)
