@@ -15,17 +15,22 @@ from mooring.protocol.template import compile_template
 
 REGISTRY = load_registry()
 METHODS = {
+    "acuity": ["api_key", "oauth2"],
     "airtable": ["api_key", "oauth2"],
     "ashby": ["api_key"],
     "bamboohr": ["api_key", "oauth2"],
+    "cal-com": ["api_key", "oauth2"],
+    "calendly": ["api_key", "oauth2"],
     "certn": ["api_key"],
     "checkr": ["oauth2"],
     "coderpad": ["api_key"],
     "github": ["token", "oauth2"],
+    "googlecalendar": ["oauth2"],
     "hackerrank-work": ["api_key", "bearer"],
     "hibob": ["service_user", "api_token", "oauth2"],
     "hubspot": ["oauth2", "private_app"],
     "lever": ["oauth2", "api_key"],
+    "oncehub": ["api_key"],
     "redmine": ["api_key", "password", "basic_key"],
     "salesforce": ["oauth2", "client_credentials"],
     "sandbox": ["api_key", "api_key_query", "basic", "oauth2", "client_credentials", "service_user"],
