@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 
 import pytest
@@ -14,18 +15,80 @@ from mooring.protocol.template import compile_template
 
 REGISTRY = load_registry()
 METHODS = {
+    "acuity": ["api_key", "oauth2"],
     "airtable": ["api_key", "oauth2"],
     "ashby": ["api_key"],
+    "azure-blob-storage": ["oauth2", "client_credentials"],
     "bamboohr": ["api_key", "oauth2"],
+    "breathehr": ["api_key"],
+    "breezyhr": ["api_key"],
+    "bullhorn-salesforce": ["client_credentials"],
+    "cal-com": ["api_key", "oauth2"],
+    "calendly": ["api_key", "oauth2"],
+    "cascadehr": ["client_credentials"],
+    "certn": ["api_key"],
+    "checkr": ["oauth2"],
+    "coderpad": ["api_key"],
+    "cornerstone": ["client_credentials"],
+    "cultureamp": ["client_credentials"],
+    "deel": ["oauth2"],
+    "employmenthero": ["oauth2"],
+    "envoy": ["api_key", "oauth2"],
+    "eploy": ["client_credentials"],
+    "factorialhr": ["api_key", "oauth2"],
+    "fifteenfive": ["api_key"],
+    "fourth": ["basic"],
+    "freshteam": ["api_key"],
+    "gem": ["api_key", "partner"],
     "github": ["token", "oauth2"],
+    "google-cloud-storage": ["oauth2"],
+    "googlecalendar": ["oauth2"],
+    "greenhouse": ["client_credentials", "oauth2"],
+    "gusto": ["oauth2"],
+    "hackerrank-work": ["api_key", "bearer"],
+    "haileyhr": ["api_key"],
+    "harvest": ["api_key", "oauth2"],
     "hibob": ["service_user", "api_token", "oauth2"],
+    "hr-partner": ["api_key"],
+    "hrcloud": ["api_key"],
     "hubspot": ["oauth2", "private_app"],
+    "humaans": ["api_key"],
+    "jazzhr": ["api_key"],
+    "jobadder": ["oauth2"],
+    "jobvite": ["api_key"],
+    "justworks": ["oauth2"],
+    "lattice": ["api_key", "oauth2"],
     "lever": ["oauth2", "api_key"],
+    "manatal": ["api_key"],
+    "namely": ["api_key", "oauth2"],
+    "oncehub": ["api_key"],
+    "oraclehcm": ["service_user"],
+    "oysterhr": ["oauth2", "client_credentials"],
+    "paychex": ["client_credentials"],
+    "paycor": ["oauth2"],
+    "payfit": ["api_key", "oauth2"],
+    "paylocity": ["weblink", "nextgen"],
+    "personio": ["client_credentials", "v1"],
+    "pinpoint": ["api_key"],
+    "recruitcrm": ["api_key"],
+    "recruitee": ["api_key"],
+    "recruiterflow": ["api_key"],
     "redmine": ["api_key", "password", "basic_key"],
+    "rippling": ["api_key"],
+    "sage": ["api_key"],
+    "sagepeople": ["oauth2"],
     "salesforce": ["oauth2", "client_credentials"],
     "sandbox": ["api_key", "api_key_query", "basic", "oauth2", "client_credentials", "service_user"],
+    "smartrecruiters": ["api_key", "client_credentials", "oauth2"],
+    "talenthr": ["api_key"],
     "teamtailor": ["api_key", "api_key_partner"],
+    "trakstar-hire": ["api_key"],
+    "ukgpro": ["service_user", "recruiting"],
+    "ukgprowfm": ["oauth2"],
+    "veremark": ["api_key"],
+    "workable": ["api_key", "oauth2"],
     "workday": ["oauth2", "client_credentials"],
+    "zenefits": ["oauth2"],
 }
 EXAMPLES = {
     "subdomain": "acme",
@@ -35,6 +98,19 @@ EXAMPLES = {
     "domain": "acme.my.salesforce.com",
     "instance_url": "https://acme--dev.sandbox.my.salesforce.com",
     "base_url": "https://redmine.example.com/tracker",
+    "api_url": "https://us1api.jobadder.com/v2",
+    "company_id": "126786",
+    "project": "acme-files",
+    "storage_account": "acmefiles",
+    "user_id": "4212952002",
+    "account_id": "1234567",
+    "identity_host": "signin.ultipro.com",
+    "legal_entity_id": "290180",
+    "organisation_id": "12345",
+    "recruiting_host": "recruiting.ultipro.com",
+    "server": "acme.fa.us2.oraclecloud.com",
+    "service_host": "service5.ultipro.com",
+    "tenant_host": "acme.mykronos.com",
 }
 EVERY = [(connector, method) for connector in REGISTRY.values() for method in connector.auth.values()]
 IDS = [f"{connector.key}-{method.key}" for connector, method in EVERY]
@@ -68,6 +144,7 @@ def test_every_method_renders(connector: Connector, method: AuthMethod):
     assert not base_url.endswith("/")
     sent = [t.render(scope) for t in (*method.headers.values(), *method.query.values(), *(method.basic or ()))]
     secrets = [value for key, value in scope.items() if key in method.secret_keys or key == "access_token"]
+    secrets += [base64.b64encode(f"{secret}:".encode()).decode() for secret in secrets]  # a token as Basic user name
     assert any(secret in text for secret in secrets for text in sent)
     for header in connector.headers.values():
         assert header.render(scope)
