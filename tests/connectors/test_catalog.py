@@ -14,18 +14,54 @@ from mooring.protocol.template import compile_template
 
 REGISTRY = load_registry()
 METHODS = {
+    "aircall": ["api_key", "oauth2"],
     "airtable": ["api_key", "oauth2"],
     "ashby": ["api_key"],
+    "auth0": ["client_credentials"],
+    "autodesk": ["oauth2", "client_credentials"],
     "bamboohr": ["api_key", "oauth2"],
+    "bitwarden": ["client_credentials"],
+    "canva": ["oauth2"],
+    "checkmk": ["api_key"],
+    "databricks": ["api_key", "client_credentials", "oauth2"],
+    "dialpad": ["oauth2"],
+    "dixa": ["api_key"],
+    "domo": ["client_credentials"],
+    "egnyte": ["oauth2"],
+    "elastic": ["api_key"],
     "github": ["token", "oauth2"],
+    "googleworkspace": ["oauth2"],
     "hibob": ["service_user", "api_token", "oauth2"],
     "hubspot": ["oauth2", "private_app"],
+    "ironclad": ["oauth2", "client_credentials"],
+    "jumpcloud": ["api_key"],
+    "kameleoon": ["client_credentials"],
     "lever": ["oauth2", "api_key"],
+    "microsoft-entra-id": ["oauth2", "client_credentials"],
+    "mixpanel": ["service_account"],
+    "okta": ["api_key", "oauth2", "client_credentials"],
+    "oneflow": ["api_key"],
+    "onelogin": ["client_credentials"],
+    "onepassword": ["api_key", "client_credentials"],
+    "openvpn": ["client_credentials"],
+    "pingone": ["client_credentials"],
+    "qlik": ["oauth2", "client_credentials"],
     "redmine": ["api_key", "password", "basic_key"],
+    "retool": ["api_key"],
+    "ringcentral": ["oauth2"],
     "salesforce": ["oauth2", "client_credentials"],
     "sandbox": ["api_key", "api_key_query", "basic", "oauth2", "client_credentials", "service_user"],
+    "smartsheet": ["api_key", "oauth2"],
+    "sophos": ["client_credentials"],
+    "spotdraft": ["api_key"],
     "teamtailor": ["api_key", "api_key_partner"],
+    "teamviewer": ["oauth2"],
+    "teamwork": ["oauth2"],
+    "toggl": ["api_key"],
+    "twilio": ["api_key"],
+    "webex": ["oauth2"],
     "workday": ["oauth2", "client_credentials"],
+    "workos": ["api_key"],
 }
 EXAMPLES = {
     "subdomain": "acme",
@@ -35,7 +71,15 @@ EXAMPLES = {
     "domain": "acme.my.salesforce.com",
     "instance_url": "https://acme--dev.sandbox.my.salesforce.com",
     "base_url": "https://redmine.example.com/tracker",
+    "account_sid": "AC" + 32 * "0",
+    "api_url": "https://acme.teamwork.com/",
+    "data_region": "eu01",
+    "okta_domain": "acme.okta.com",
+    "scim_bridge_host": "scim.example.com",
+    "tenant_domain": "acme.eu.auth0.com",
 }
+# Systems that people run themselves, whose address nobody else can know; and the sandbox.
+SELF_HOSTED = {"checkmk", "onepassword", "redmine", "retool", "sandbox"}
 EVERY = [(connector, method) for connector in REGISTRY.values() for method in connector.auth.values()]
 IDS = [f"{connector.key}-{method.key}" for connector, method in EVERY]
 
@@ -99,7 +143,7 @@ def test_every_method_is_explained(connector: Connector, method: AuthMethod):
 def test_the_hosts_of_hosted_vendors_stay_theirs():
     hostile = ["evil.com", "evil.com/.my.salesforce.com", "acme.my.salesforce.com.evil.com", "x@evil.com"]
     for connector, method in EVERY:
-        if connector.key in {"redmine", "sandbox"}:
+        if connector.key in SELF_HOSTED:
             continue
         for field in (*method.fields, *method.app_fields):
             if field.pattern and field.key != "tenant":
