@@ -34,6 +34,7 @@ METHODS = {
     "deepseek": ["api_key"],
     "dialpad": ["oauth2"],
     "digitalocean": ["api_key", "oauth2"],
+    "discord": ["api_key", "oauth2"],
     "dixa": ["api_key"],
     "domo": ["client_credentials"],
     "egnyte": ["oauth2"],
@@ -42,6 +43,8 @@ METHODS = {
     "gemini": ["api_key"],
     "github": ["token", "oauth2"],
     "gitlab": ["api_key", "oauth2"],
+    "gmail": ["oauth2"],
+    "google-chat": ["oauth2"],
     "googleworkspace": ["oauth2"],
     "grafana": ["api_key"],
     "hibob": ["service_user", "api_token", "oauth2"],
@@ -52,7 +55,9 @@ METHODS = {
     "kameleoon": ["client_credentials"],
     "lever": ["oauth2", "api_key"],
     "make": ["api_key"],
+    "mattermost": ["api_key"],
     "microsoft-entra-id": ["oauth2", "client_credentials"],
+    "microsoft-teams": ["oauth2", "client_credentials"],
     "mistral-ai": ["api_key"],
     "mixpanel": ["service_account"],
     "netlify": ["api_key", "oauth2"],
@@ -63,6 +68,7 @@ METHODS = {
     "onepassword": ["api_key", "client_credentials"],
     "openai": ["api_key", "admin_key"],
     "openvpn": ["client_credentials"],
+    "outlook": ["oauth2", "client_credentials"],
     "perplexity": ["api_key"],
     "pingone": ["client_credentials"],
     "postman": ["api_key"],
@@ -75,6 +81,7 @@ METHODS = {
     "salesforce": ["oauth2", "client_credentials"],
     "sandbox": ["api_key", "api_key_query", "basic", "oauth2", "client_credentials", "service_user"],
     "sentry": ["api_key", "oauth2"],
+    "slack": ["oauth2", "api_key"],
     "smartsheet": ["api_key", "oauth2"],
     "snowflake": ["oauth2"],
     "snyk": ["api_key"],
@@ -90,9 +97,11 @@ METHODS = {
     "twilio": ["api_key"],
     "vercel": ["api_key"],
     "webex": ["oauth2"],
+    "whatsapp-business": ["api_key"],
     "workday": ["oauth2", "client_credentials"],
     "workos": ["api_key"],
     "xai": ["api_key"],
+    "zoom": ["oauth2", "client_credentials"],
 }
 EXAMPLES = {
     "subdomain": "acme",
@@ -110,7 +119,7 @@ EXAMPLES = {
     "tenant_domain": "acme.eu.auth0.com",
 }
 # Systems that people run themselves, whose address nobody else can know; and the sandbox.
-SELF_HOSTED = {"checkmk", "gitlab", "grafana", "onepassword", "redmine", "retool", "sandbox"}
+SELF_HOSTED = {"checkmk", "gitlab", "grafana", "mattermost", "onepassword", "redmine", "retool", "sandbox"}
 EVERY = [(connector, method) for connector in REGISTRY.values() for method in connector.auth.values()]
 IDS = [f"{connector.key}-{method.key}" for connector, method in EVERY]
 
