@@ -5,39 +5,19 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import AliasChoices, ValidationError
 from pydantic_core import ErrorDetails
 
 from mooring.connectors.compile import CompileError, compile_connector
 from mooring.connectors.definition import Connector
+from mooring.connectors.problem import ConnectorFileError, Problem
 from mooring.connectors.spec import ConnectorSpec
 from mooring.connectors.spec_types import Spec
 from mooring.connectors.yaml_source import Fault, Location, Source, read_yaml
-from mooring.errors import ConfigurationError
-
-
-class Problem(NamedTuple):
-    """One fault of a file. Line and column count from 1."""
-
-    file: str
-    line: int
-    column: int
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}: {self.message}"
-
-
-class ConnectorFileError(ConfigurationError):
-    """One or more connector files are wrong; the message has one line per fault."""
-
-    def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = tuple(sorted(problems))
-        super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
 def load_file(path: Path, builtin: bool) -> Connector:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mooring.connectors.definition import Connector
-from mooring.connectors.loader import ConnectorFileError, load_file
+from mooring.connectors.loader import load_file
+from mooring.connectors.problem import ConnectorFileError
 
 BEARER = """\
 connector: acme

@@ -59,15 +59,17 @@ def parse_date(text: Any, format: Any) -> datetime | None:
     if month is None and (word := found.get("word")):
         month = str(_MONTHS.index(word[:3].lower()) + 1) if word[:3].lower() in _MONTHS else "0"
     year = found.get("year") or (f"20{found['short']}" if found.get("short") else "0")
-    numbers = (int(found.get(name) or 0) for name in ("hour", "minute", "second"))
+    hour, minute, second, milli = (int(found.get(name) or 0) for name in ("hour", "minute", "second", "milli"))
     try:
         return datetime(
             int(year),
             int(month or 1),
             int(found.get("day") or 1),
-            *numbers,
-            int(found.get("milli") or 0) * 1000,
-            tzinfo=UTC,
+            hour,
+            minute,
+            second,
+            milli * 1000,
+            UTC,
         )
     except ValueError:
         return None

@@ -1,7 +1,8 @@
 """JSONPath as `.s1.yaml` files write it, compiled to a walker: no evaluation of code, bounded in steps.
 
 The dialect has dotted and bracketed names with or without quotes, `*`, `..`, indexes, slices, unions, filters such as
-`[?(@.a == 1)]` and computed indexes such as `[(@.length-1)]`. A path with one match yields the match itself, a path without any yields UNDEFINED.
+`[?(@.a == 1)]` and computed indexes such as `[(@.length-1)]`. A path with one match yields the match itself, a path
+without any yields UNDEFINED.
 """
 
 from __future__ import annotations
