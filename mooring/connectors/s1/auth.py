@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from mooring.connectors.compile_fields import humanise
 from mooring.connectors.s1.fields import PLATFORM, field_name, read_fields
 from mooring.connectors.s1.notes import Notes
 from mooring.connectors.s1.oauth import oauth_block
 from mooring.connectors.s1.probe import probe
-from mooring.connectors.s1.translate import Untranslatable, translate
+from mooring.connectors.s1.translate import Untranslatable, credentials_in, translate
 from mooring.connectors.url_rules import authority, has_fixed_domain, is_host_safe, is_url_safe
 from mooring.connectors.yaml_source import Location
 from mooring.protocol.expression_lexer import ExpressionError
@@ -22,6 +23,7 @@ from mooring.protocol.template import compile_template
 
 HOST_PATTERN: Final = "[A-Za-z0-9.-]+"
 URL_PATTERN: Final = r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*"
+_SECRET: Final = re.compile("secret|token|password|key", re.IGNORECASE)
 _KNOWN: Final = frozenset(
     {
         "type",
@@ -58,20 +60,24 @@ class Method:
     def names(self) -> dict[str, str]:
         """What each credential of the file is called here."""
         known = {key: field_name(key, oauth=self.oauth) for key in (*self.config, *self.setup)}
-        client = {"clientId": "client_id", "clientSecret": "client_secret"} if self.oauth else {}
-        return {**PLATFORM, **client, **known}
+        return {**(PLATFORM if self.oauth else {}), **known}
 
     def text(self, value: Any, at: Location) -> str | None:
         """Translate a text of the file; None, with a note, when it can't be."""
         if isinstance(value, bool) or not isinstance(value, str | int):
             return None
         try:
-            text = translate(str(value), self.names, str(self.raw.get("type") or "custom"))
-            compile_template(text)
-            return text
+            used = compile_template(self._translated(value)).names
+            for missing in sorted(used & (credentials_in(str(value), self.names) - set(self.names))):
+                self.notes.lenient(at, f"`{missing[:80]}` is no field of this method; the end user is asked for it")
+                self.config[missing] = {"label": humanise(missing), "secret": _SECRET.search(missing) is not None}
+            return self._translated(value)
         except (Untranslatable, ExpressionError) as error:
             self.notes.lenient(at, f"{error}; it is left out")
             return None
+
+    def _translated(self, value: str | int) -> str:
+        return translate(str(value), self.names, str(self.raw.get("type") or "custom"))
 
 
 def auth_method(key: str, raw: Mapping[str, Any], at: Location, notes: Notes, base_url: Any) -> dict[str, Any] | None:

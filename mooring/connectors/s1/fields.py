@@ -10,9 +10,14 @@ from mooring.connectors.spec import RESERVED_FIELDS
 from mooring.connectors.spec_types import browser_expression
 from mooring.connectors.yaml_source import Location
 
-# Names that the platform gives to credentials, with ours.
-PLATFORM: Final = {"accessToken": "access_token", "idToken": "id_token", "refreshToken": "refresh_token"}
 _CLIENT: Final = {"clientId": "client_id", "clientSecret": "client_secret"}
+# Names that the platform gives to credentials of OAuth, with ours.
+PLATFORM: Final = {
+    "accessToken": "access_token",
+    "idToken": "id_token",
+    "refreshToken": "refresh_token",
+    **_CLIENT,
+}
 _TYPES: Final = {"text", "password", "number", "select", "text_area"}
 _PLAIN_KEYS: Final = {"key", "label", "type", "required", "secret", "readOnly", "placeholder", "description", "tooltip"}
 _KEYS: Final = _PLAIN_KEYS | {"options", "validation", "value", "computed", "externalSystemAccountIdentifier"}

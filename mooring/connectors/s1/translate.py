@@ -38,6 +38,14 @@ def translate(text: str, names: Mapping[str, str], method: str) -> str:
     return text
 
 
+def credentials_in(text: str, names: Mapping[str, str]) -> set[str]:
+    """The credentials that a text of the file names."""
+    found = set()
+    for dotted, quoted in _CREDENTIAL.findall(text):
+        found.add(quoted or (dotted if dotted in names else dotted.partition("-")[0]))
+    return found
+
+
 def _template(expression: str, names: Mapping[str, str], method: str) -> str:
     ours = _CONTEXT.sub(f'"{method}"', expression)
     ours = _CREDENTIAL.sub(lambda match: _name(match[1], match[2], names), ours)

@@ -146,6 +146,22 @@ authentication:
     assert any("the operator is asked for it" in str(w) for w in loaded.warnings)
 
 
+def test_a_credential_without_a_field_is_asked_for(tmp_path):
+    """Connectors whose refresh action finds out such a value name it nowhere else."""
+    main = write(tmp_path)
+    choice = "{{$.context.authenticationType == 'oauth2' ? 'https://a.com/' + $.credentials.cloud : 'https://b.com'}}"
+    main.write_text(
+        main.read_text().replace("https://api.acme.com", f'"{choice}"').replace("type: custom", "type: oauth2")
+    )
+    loaded = load_s1(main)
+    method = loaded.connector.auth["key"]
+    assert method.base_url.source == "https://a.com/${cloud}"
+    assert [f.key for f in method.fields] == ["apiKey", "cloud"]
+    assert any(":3:10: `cloud` is no field of this method" in str(w) for w in loaded.warnings)
+    main.write_text(main.read_text().replace("type: oauth2", "type: custom"))
+    assert load_s1(main, strict=True).connector.auth["key"].base_url.source == "https://b.com"
+
+
 STRICT = [
     ("authorization: {type: bearer", "authorization: {type: apiKey, key: X-K, value: $.credentials.apiKey", "apiKey"),
     ("baseUrl:", "baseURL: https://x\nbaseUrl:", "there is no key `baseURL`"),
