@@ -241,15 +241,22 @@ def connectors_check(
     files: Annotated[
         list[Path] | None, typer.Argument(help="Connector files; none checks the whole catalogue.")
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse what .s1.yaml files may not say but is understood.")
+    ] = False,
 ) -> None:
     """Check connector files and their guides; every fault is shown with file, line and column."""
     from mooring.connectors.guide_rules import guide_problems
     from mooring.connectors.loader import load_file
-    from mooring.connectors.problems import ConnectorFileError
+    from mooring.connectors.problem import ConnectorFileError
     from mooring.connectors.registry import load_registry
+    from mooring.connectors.s1 import SUFFIX
+    from mooring.connectors.s1.loader import load_s1
 
     if not files:
         registry = load_registry(load_settings().connectors_dir)
+        for warning in registry.warnings:
+            typer.echo(f"{warning} (warning)", err=True)
         faults = [p for c in registry.values() for p in guide_problems(c, f"{c.key}.md") if c.guide or c.builtin]
         for problem in faults:
             typer.echo(str(problem), err=True)
@@ -265,7 +272,13 @@ def connectors_check(
         if not path.is_file():
             raise errors.ConfigurationError(f"{path}: there is no such file")
         try:
-            connector = load_file(path, builtin=False)
+            if path.name.endswith(SUFFIX):
+                loaded = load_s1(path, strict=strict)
+                connector = loaded.connector
+                for warning in loaded.warnings:
+                    typer.echo(f"{warning} (warning)", err=True)
+            else:
+                connector = load_file(path, builtin=False)
             guide = path.with_name(f"{connector.key}.md")
             faults = guide_problems(connector, str(guide)) if connector.guide is not None else []
             failed = failed or bool(faults)

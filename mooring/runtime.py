@@ -13,7 +13,7 @@ from mooring.accounts import health
 from mooring.accounts.context import Context
 from mooring.accounts.refresh import Refresher
 from mooring.accounts.serving import ServingAccounts
-from mooring.connectors.problems import ConnectorFileError
+from mooring.connectors.problem import ConnectorFileError
 from mooring.connectors.registry import Registry, load_registry
 from mooring.courier.client import CourierClient
 from mooring.courier.wire import socket_path

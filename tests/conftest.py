@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.browser.chromium import browser, tab  # noqa: F401 - fixtures become known by their names here
+from tests.connectors.s1.samples import place_samples
 from tests.hub import Hub, Project, close_clients
 from tests.sandbox.harness import Sandbox, start_sandbox, stop_sandbox
 from tests.servers.fixtures import (  # noqa: F401 - fixtures become known by their names here
@@ -128,6 +129,7 @@ def connectors_dir(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Pa
     (folder / "oidc-provider.yaml").write_text(oidc_connector(f"http://127.0.0.1:{ports.oidc}"))
     (folder / "limited.yaml").write_text(limited_connector(ports.spare[0]))
     (folder / "retrying.yaml").write_text(retrying_connector(ports.spare[0]))
+    place_samples(folder, f"http://127.0.0.1:{ports.sandbox}")
     return folder
 
 

@@ -29,9 +29,18 @@ class CompileError(Exception):
 
 
 def compile_connector(
-    spec: ConnectorSpec, *, builtin: bool, source: str, logo: str | None = None, guide: str | None = None
+    spec: ConnectorSpec,
+    *,
+    builtin: bool,
+    source: str,
+    logo: str | None = None,
+    guide: str | None = None,
+    actions: Mapping[str, Any] | None = None,
 ) -> Connector:
-    """Build the internal form. Raises CompileError with every fault that was found."""
+    """Build the internal form. Raises CompileError with every fault that was found.
+
+    `actions` replaces those of `spec`, for front ends whose actions are not written in the native format.
+    """
     check = Checker()
     auth = {key: _method(key, method, spec, check) for key, method in spec.auth.items()}
     _check_actions(spec, check)
@@ -54,7 +63,7 @@ def compile_connector(
         idle_seconds=spec.timeouts.idle,
         limits=spec.limits.model_dump(exclude_none=True) if spec.limits else {},
         page=spec.page.model_dump(by_alias=True, exclude_none=True) if spec.page else {},
-        actions=dict(spec.actions),
+        actions=dict(spec.actions if actions is None else actions),
         meanings=tuple(_meaning(rule) for rule in spec.errors),
         allow_redirects=spec.allow_redirects,
         echo_allowed=spec.echo_allowed,

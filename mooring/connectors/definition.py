@@ -142,6 +142,15 @@ class Meaning:
 
 
 @dataclass(frozen=True, slots=True)
+class UnrunnableAction:
+    """An action that is known and can't be run, with the reason."""
+
+    key: str
+    label: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Connector:
     """A third-party system of the catalogue."""
 
@@ -159,7 +168,7 @@ class Connector:
     first_byte_seconds: float = 60.0  # of a proxied call, until its answer begins
     idle_seconds: float = 30.0  # between two parts of that answer
     page: Mapping[str, Any] = field(default_factory=dict)
-    actions: Mapping[str, Any] = field(default_factory=dict)  # validated spec models; run by the actions slice
+    actions: Mapping[str, Any] = field(default_factory=dict)  # validated spec models, or UnrunnableAction
     meanings: tuple[Meaning, ...] = ()  # the file's `errors`
     allow_redirects: bool = False
     probe: bool = True  # health probes may send the test request now and then

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mooring.connectors.definition import AuthMethod, Connector, Field, OAuth2
+from mooring.connectors.definition import AuthMethod, Connector, Field, OAuth2, UnrunnableAction
 
 
 def describe(connector: Connector) -> str:
@@ -17,6 +17,9 @@ def describe(connector: Connector) -> str:
         lines.append(f"  docs:       {connector.docs}")
     for method in connector.auth.values():
         lines += ["", *_method(method)]
+    unrunnable = [a for a in connector.actions.values() if isinstance(a, UnrunnableAction)]
+    if unrunnable:
+        lines += ["", *(f"  action {a.key}: can't be run: {a.reason}" for a in unrunnable)]
     return "\n".join(lines)
 
 

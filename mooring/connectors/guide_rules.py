@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from mooring.connectors.definition import Connector
 from mooring.connectors.guides import METHOD_HEADING, PERMISSIONS, SECTIONS, slug
-from mooring.connectors.problems import Problem
+from mooring.connectors.problem import Problem
 
 _HEADING = re.compile(r"^(#{1,6}) +(.*?)\s*$")
 _LINK = re.compile(r"\]\(#([^)\s]+)\)")

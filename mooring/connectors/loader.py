@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 
 from mooring.connectors.compile import CompileError, compile_connector
 from mooring.connectors.definition import Connector
-from mooring.connectors.problems import ConnectorFileError, Problem
+from mooring.connectors.problem import ConnectorFileError, Problem
 from mooring.connectors.spec import ConnectorSpec
 from mooring.connectors.spec_types import Spec
 from mooring.connectors.yaml_source import Fault, Location, Source, read_yaml

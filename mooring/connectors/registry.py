@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
 from mooring.connectors.definition import Connector
-from mooring.connectors.problems import ConnectorFileError, Problem
+from mooring.connectors.problem import ConnectorFileError, Problem
+from mooring.connectors.s1 import PARTIAL, SUFFIX
 from mooring.errors import ConfigurationError
 
 CATALOG = Path(__file__).with_name("catalog")
@@ -20,10 +21,17 @@ class Registry(Mapping[str, Connector]):
     """Connectors by key; iteration is sorted. What it holds never changes after it is made.
 
     Files of the catalogue are read when somebody asks for their connector: an instance uses a handful of hundreds, and
-    should neither start later nor grow for the others.
+    should neither start later nor grow for the others. `warnings` says what was understood in `.s1.yaml` files although it
+    is not written so, or has no effect.
     """
 
-    def __init__(self, connectors: Mapping[str, Connector], shipped: Mapping[str, Path] | None = None) -> None:
+    def __init__(
+        self,
+        connectors: Mapping[str, Connector],
+        shipped: Mapping[str, Path] | None = None,
+        warnings: Iterable[Problem] = (),
+    ) -> None:
+        self.warnings = tuple(warnings)
         self._shipped = dict(shipped or {})
         self._connectors = dict(connectors)
         self._keys = tuple(sorted({*self._shipped, *self._connectors}))
@@ -67,9 +75,10 @@ def load_registry(extra_dir: Path | None = None) -> Registry:
     shipped = {path.stem: path for path in CATALOG.glob("*.yaml")}
     own: dict[str, Connector] = {}
     problems: list[Problem] = []
+    warnings: list[Problem] = []
     for path in _extra_files(extra_dir) if extra_dir else ():
         try:
-            connector = _load(path, builtin=False)
+            connector = _load_s1(path, extra_dir, warnings) if _is_s1(path) else _load(path, builtin=False)
         except ConnectorFileError as error:
             problems += error.problems
             continue
@@ -77,13 +86,28 @@ def load_registry(extra_dir: Path | None = None) -> Registry:
             owner = "a shipped connector" if connector.key in shipped else own[connector.key].source
             message = f"the key `{connector.key}` belongs to {owner}; choose another key"
             problems.append(Problem(connector.source, 1, 1, message))
-        elif misnamed := _misnamed(path, connector):
+        elif not _is_s1(path) and (misnamed := _misnamed(path, connector)):
             problems.append(misnamed)
         else:
             own[connector.key] = connector
     if problems:
         raise ConnectorFileError(problems)
-    return Registry(own, shipped)
+    if warnings:
+        _log.warning("%d warnings of .s1.yaml files; `mooring connectors check` shows them", len(warnings))
+    return Registry(own, shipped, warnings)
+
+
+def _is_s1(path: Path) -> bool:
+    return path.name.endswith(SUFFIX)
+
+
+def _load_s1(path: Path, extra_dir: Path | None, warnings: list[Problem]) -> Connector:
+    """Load a file as it is. In a folder of its own it is called as the folder: so it can stand beside a shipped one."""
+    from mooring.connectors.s1.loader import load_s1
+
+    loaded = load_s1(path, key=path.parent.name if path.parent != extra_dir else None)
+    warnings += loaded.warnings
+    return loaded.connector
 
 
 def _load(path: Path, *, builtin: bool) -> Connector:
@@ -108,7 +132,7 @@ def _misnamed(path: Path, connector: Connector) -> Problem | None:
 
 
 def _extra_files(folder: Path) -> list[Path]:
-    """List `<key>.yaml` and `<key>/connector.yaml`."""
+    """List `<key>.yaml` and `<key>/connector.yaml`, and `.s1.yaml` files in both places."""
     if not folder.is_dir():
         raise ConfigurationError(f"MOORING_CONNECTORS_DIR: {folder} is not a folder")
     found: list[Path] = []
@@ -117,8 +141,7 @@ def _extra_files(folder: Path) -> list[Path]:
             continue
         candidates = sorted(path.iterdir()) if path.is_dir() else [path]
         for file in candidates:
-            if file.name.endswith(".s1.yaml"):
-                _log.warning("%s is skipped: the .s1.yaml format comes with a later release", file)
-            elif file.name == "connector.yaml" if path.is_dir() else file.suffix in (".yaml", ".yml"):
+            native = file.name == "connector.yaml" if path.is_dir() else file.suffix in (".yaml", ".yml")
+            if _is_s1(file) or (native and not file.name.endswith(PARTIAL)):
                 found.append(file)
     return found

@@ -71,8 +71,8 @@ class Source:
         return self.values.get(known, Position(1, 1))
 
 
-def read_yaml(text: str) -> Source:
-    """Parse one YAML document. What is wrong with it stands in `faults`."""
+def read_yaml(text: str, *, max_nodes: int = MAX_NODES) -> Source:
+    """Parse one YAML document of at most `max_nodes` values. What is wrong with it stands in `faults`."""
     source = Source()
     try:
         node = yaml.compose(text, Loader=_Loader)
@@ -84,13 +84,14 @@ def read_yaml(text: str) -> Source:
     except yaml.reader.ReaderError as error:
         source.faults.append((Position(1, 1), f"not YAML: {error.reason}"))
         return source
-    _Builder(source).build(node)
+    _Builder(source, max_nodes).build(node)
     return source
 
 
 class _Builder:
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, max_nodes: int) -> None:
         self._source = source
+        self._max_nodes = max_nodes
         self._nodes = 0
 
     def build(self, node: yaml.Node | None) -> None:
@@ -101,7 +102,7 @@ class _Builder:
         self._nodes += 1
         place = _position(node)
         self._source.values[at] = place
-        if self._nodes > MAX_NODES or len(at) > MAX_DEPTH:
+        if self._nodes > self._max_nodes or len(at) > MAX_DEPTH:
             if not self._source.faults:
                 self._source.faults.append((place, "the file is too large or too deeply nested"))
             return None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from mooring.connectors.problems import ConnectorFileError
+from mooring.connectors.problem import ConnectorFileError
 from mooring.connectors.registry import load_registry
 from mooring.errors import ConfigurationError
 from mooring.kit.db import Database

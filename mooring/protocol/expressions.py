@@ -62,11 +62,17 @@ class Expression:
         return self.run(scope, UNDEFINED)
 
 
-def compile_expression(text: str, functions: Mapping[str, Function] = FUNCTIONS) -> Expression:
-    """Parse `text`. Raises ExpressionError, which carries the offset of the fault."""
+def compile_expression(
+    text: str, functions: Mapping[str, Function] = FUNCTIONS, methods: Mapping[str, Function] | None = None
+) -> Expression:
+    """Parse `text`. Raises ExpressionError, which carries the offset of the fault.
+
+    `methods` are functions that may also be written behind their first argument, as in `text.trim()`. The native format
+    has none.
+    """
     if len(text) > MAX_LENGTH:
         raise ExpressionError(f"an expression may have {MAX_LENGTH} characters, this one has {len(text)}", 0)
-    parser = _Parser(tokenize(text), functions)
+    parser = _Parser(tokenize(text), functions, methods)
     node = parser.whole()
     return Expression(text.strip(), frozenset(parser.names), node.run)
 
@@ -79,10 +85,13 @@ class _Node(NamedTuple):
 class _Parser:
     """Precedence climbing over the tokens; every method returns the closure of what it read."""
 
-    def __init__(self, tokens: list[Token], functions: Mapping[str, Function]) -> None:
+    def __init__(
+        self, tokens: list[Token], functions: Mapping[str, Function], methods: Mapping[str, Function] | None
+    ) -> None:
         self.names: set[str] = set()
         self._tokens = tokens
         self._functions = functions
+        self._methods = methods
         self._at = 0
         self._nesting = 0
         self._relative = False  # a `.name` without a root was read: the enclosing brackets are a filter
@@ -208,7 +217,12 @@ class _Parser:
         while True:
             value = node.run
             if self._accept("."):
-                node = self._node(_member_of(value, self._identifier()), node)
+                token = self._peek()
+                name = self._identifier()
+                if self._methods is not None and self._is("("):
+                    node = self._call(token, self._methods, node)
+                else:
+                    node = self._node(_member_of(value, name), node)
             elif self._accept("["):
                 outside, self._relative = self._relative, False
                 inner = self._conditional()
@@ -260,7 +274,7 @@ class _Parser:
         if name in PRECEDENCE:
             raise self._unexpected(token)
         if self._is("("):
-            return self._call(token)
+            return self._call(token, self._functions)
         self.names.add(name)
         return self._node(lambda scope, _item: scope.get(name, UNDEFINED))
 
@@ -298,14 +312,14 @@ class _Parser:
             lambda scope, item: {key: run(scope, item) for key, run in runs}, *(node for _, node in items)
         )
 
-    def _call(self, token: Token) -> _Node:
-        function = self._functions.get(token.text)
+    def _call(self, token: Token, known: Mapping[str, Function], *first: _Node) -> _Node:
+        function = known.get(token.text)
         if function is None:
-            near = difflib.get_close_matches(token.text, self._functions, 1)
-            hint = f"; did you mean `{near[0]}`?" if near else f"; there are {', '.join(sorted(self._functions))}"
+            near = difflib.get_close_matches(token.text, known, 1)
+            hint = f"; did you mean `{near[0]}`?" if near else f"; there are {', '.join(sorted(known))}"
             raise ExpressionError(f"unknown function `{token.text}`{hint}", token.offset)
         self._expect("(")
-        arguments = self._items(")")
+        arguments = [*first, *self._items(")")]
         if not function.least <= len(arguments) <= function.most:
             takes = f"{function.least}" if function.least == function.most else f"{function.least} to {function.most}"
             problem = f"`{token.text}` takes {takes} arguments, not {len(arguments)}"

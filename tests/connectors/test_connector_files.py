@@ -8,7 +8,7 @@ import pytest
 
 from mooring.connectors.definition import Connector
 from mooring.connectors.loader import load_file
-from mooring.connectors.problems import ConnectorFileError
+from mooring.connectors.problem import ConnectorFileError
 
 BEARER = """\
 connector: acme

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import pytest
 
 from mooring.connectors import loader
@@ -108,16 +106,6 @@ def test_the_faults_of_all_files_are_listed(tmp_path):
         load_registry(tmp_path)
     assert "a.yaml:1:1: `title` is missing" in str(caught.value)
     assert "b.yaml:1:1: unknown key `tilte`" in str(caught.value)
-
-
-def test_s1_files_are_skipped_with_a_warning(tmp_path, caplog):
-    (tmp_path / "acme.connector.s1.yaml").write_text("StackOne: 1.0.0\n")
-    (tmp_path / "bolt").mkdir()
-    (tmp_path / "bolt" / "bolt.connector.s1.yaml").write_text("StackOne: 1.0.0\n")
-    with caplog.at_level(logging.WARNING):
-        registry = load_registry(tmp_path)
-    assert set(registry) == set(load_registry())
-    assert [record.getMessage().count("later release") for record in caplog.records] == [1, 1]
 
 
 def test_a_folder_that_does_not_exist_is_named(tmp_path):

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from mooring.connectors.loader import load_file
-from mooring.connectors.problems import ConnectorFileError
+from mooring.connectors.problem import ConnectorFileError
 from mooring.connectors.url_rules import is_host_safe, is_url_safe
 
 HOSTILE = ["evil.com/", "a@evil.com", "a?b", "a#b", "a\\b", "a:80", "a b", "a\n", "a%2f", "[::1]", "\uff41", "\u212a"]

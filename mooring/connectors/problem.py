@@ -1,4 +1,4 @@
-"""What can be wrong with connector files."""
+"""Faults of connector files, with their places."""
 
 from __future__ import annotations
 
