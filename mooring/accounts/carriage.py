@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import structlog
 
 from mooring.courier.client import CourierClient, CourierUnavailableError
@@ -26,11 +28,11 @@ class Carriage:
         With the courier gone for seconds the request leaves from here: an answer that a crash may lose is better than
         an account that is surely down. The lease keeps it correct either way.
         """
+        parcel = self._parcel
+        self._parcel = replace(parcel, uncertain=True)  # a second request is sent only when the first one is unclear
         if self._courier is not None:
             try:
-                response, number = await self._courier.send(
-                    self._parcel, request, deadline=deadline, max_bytes=max_bytes
-                )
+                response, number = await self._courier.send(parcel, request, deadline=deadline, max_bytes=max_bytes)
             except CourierUnavailableError:
                 log.warning("courier unreachable; sending from this process", account_id=self._parcel.account_id)
             else:

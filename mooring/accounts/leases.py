@@ -61,7 +61,7 @@ class Lease:
     @property
     def parcel(self) -> Parcel:
         """What the courier keeps an answer under."""
-        return Parcel(self.account_id, self.project_id, self.generation, self.fence)
+        return Parcel(self.account_id, self.project_id, self.generation, self.fence, self.uncertain)
 
     @property
     def oauth2(self) -> OAuth2:
@@ -151,7 +151,7 @@ class Leases:
                 return "over"
             if credential.fence != parcel.fence:
                 return "taken over"
-            return await self._open(tx, account, config_row, credential, fence=parcel.fence, uncertain=False)
+            return await self._open(tx, account, config_row, credential, fence=parcel.fence, uncertain=parcel.uncertain)
 
     async def _open(
         self,

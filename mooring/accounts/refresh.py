@@ -149,7 +149,7 @@ class Refresher:
             if lease == "taken over":
                 continue
             if lease != "over":
-                outcome = await self._read(lease, delivered, uncertain=False)
+                outcome = await self._read(lease, delivered)
                 self._accounts.forget(lease.account_id)
                 log.warning("answer of a dead process stored", account_id=lease.account_id, result=outcome.result)
             await self._courier.acknowledge(delivered.number)
@@ -167,20 +167,20 @@ class Refresher:
             return None
         # Of several, the one that renewed the token says how things stand, whatever the provider answered after it.
         answer = next((d for d in found if d.response.status < 300), found[-1])
-        outcome = await self._read(lease, answer, uncertain=len(found) > 1)
+        outcome = await self._read(lease, answer)
         log.warning("answer of a dead process stored", account_id=lease.account_id, result=outcome.result)
         return outcome
 
-    async def _read(self, lease: Lease, delivered: Delivered, *, uncertain: bool) -> Outcome:
+    async def _read(self, lease: Lease, delivered: Delivered) -> Outcome:
         """Act on an answer that was fetched by somebody else."""
         try:
             answer = tokens.read_token_answer(lease.config, lease.scope, lease.grant, delivered.response)
         except TokenRefused as e:
-            return await self._refused(lease, e, uncertain=uncertain)
+            # What the request was sent with, not the lease, tells whether the token could be spent by then.
+            return await self._refused(lease, e, uncertain=delivered.parcel.uncertain)
         except TokenNonsense as e:
-            return await self._settler.failed(
-                lease, _of(lease, e), e.reason, uncertain=uncertain or e.status < 300, after=e.retry_after
-            )
+            uncertain = delivered.parcel.uncertain or e.status < 300
+            return await self._settler.failed(lease, _of(lease, e), e.reason, uncertain=uncertain, after=e.retry_after)
         return await self._store(lease, answer, datetime.fromtimestamp(delivered.at, UTC))
 
     async def _run(self, lease: Lease, sender: tokens.Sender) -> Outcome:

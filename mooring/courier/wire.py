@@ -26,6 +26,7 @@ class Parcel:
     project_id: str
     generation: int
     fence: int
+    uncertain: bool = False  # an earlier request for this generation was sent, and its outcome is unknown
 
 
 @dataclass(frozen=True, slots=True)

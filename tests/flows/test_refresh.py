@@ -710,6 +710,33 @@ def test_whoever_takes_over_asks_the_courier_first(hub: Hub, project: Project, p
     assert row is not None and (row.lease_until, row.pending_generation) == (None, None)
 
 
+def test_a_refusal_that_the_courier_kept_is_told_by_what_was_sent_before_it(
+    hub: Hub, project: Project, provider: Sandbox
+) -> None:
+    """The first request's answer dies with the courier; the refusal of the second one outlives who asked for it."""
+    account = link_sandbox(project, provider)
+    end_token(hub, account)
+    provider.fault("token", "delay_after_commit", ms=1500, times=2)
+
+    def call() -> None:
+        with pytest.raises(httpx.TransportError):
+            project.proxy(account, path=ME)
+
+    caller = Thread(target=call)
+    caller.start()
+    wait_until(lambda: provider.counters()["token_ok"] == 2)
+    for victim in children(hub, "mooring.courier"):
+        victim.kill()
+    wait_until(lambda: refreshes(provider) == 2)
+    for victim in children(hub, "mooring.child serve"):
+        victim.kill()
+    caller.join()
+    wait_until(lambda: is_ready(hub))
+    wait_until(lambda: code_of(project, account)[0] == "expired", 15)
+    assert code_of(project, account) == ("expired", "uncertain_rotation")
+    assert refreshes(provider) == 2
+
+
 def test_a_rotation_lost_with_a_killed_process_is_said_as_it_is(two_hubs: tuple[Hub, Hub], provider: Sandbox) -> None:
     holder, other = two_hubs
     project = other.new_project()
