@@ -211,10 +211,15 @@ class Database:
             await self._writer.dispose()
 
 
+_AWAY_STATES = ("08", "53", "57P")  # no connection, no room, going down or coming up (PostgreSQL, appendix A)
+
+
 def is_away(error: Exception) -> bool:
     """Whether the database could not be asked, as opposed to: it refuses the row or the statement."""
     if isinstance(error, OperationalError) and str(error.orig).startswith(("no such ", "near ", "table ")):
         return False  # what SQLite calls operational though the statement is at fault
-    return isinstance(error, OSError | OperationalError | InterfaceError | PoolTimeoutError) or (
-        isinstance(error, DBAPIError) and error.connection_invalidated
-    )
+    if isinstance(error, OSError | OperationalError | InterfaceError | PoolTimeoutError):
+        return True
+    if not isinstance(error, DBAPIError):
+        return False
+    return error.connection_invalidated or str(getattr(error.orig, "sqlstate", "")).startswith(_AWAY_STATES)

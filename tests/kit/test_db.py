@@ -14,11 +14,11 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, inspect, select, text
-from sqlalchemy.exc import StatementError
+from sqlalchemy.exc import DBAPIError, StatementError
 
 import mooring.app  # noqa: F401 - all models are known
 from mooring.errors import ConfigurationError
-from mooring.kit.db import Base, Change, Database
+from mooring.kit.db import Base, Change, Database, is_away
 from mooring.migrations import runner
 from tests.hub import Hub
 from tests.servers.ports import free_port
@@ -194,3 +194,16 @@ async def test_sqlite_is_set_up_to_survive_a_power_cut(tmp_path: Path) -> None:
         await database.close()
     assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 15000}
     assert (tmp_path / "d").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    ("state", "away"),
+    [("08006", True), ("53300", True), ("57P01", True), ("57P03", True), ("P0001", False), ("23505", False)],
+)
+async def test_a_postgres_that_goes_down_or_comes_up_is_away(postgres_url: str, state: str, away: bool) -> None:
+    db = Database(postgres_url)
+    with pytest.raises(DBAPIError) as caught:
+        async with db.read() as tx:
+            await tx.execute(text(f"DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '{state}'; END $$"))
+    assert is_away(caught.value) is away
+    await db.close()
