@@ -208,8 +208,10 @@ class Exchange:
         self._transport.write(b"".join(head))
 
     async def send(self, data: bytes) -> None:
-        """Send a piece of the body; waits while the caller reads slowly."""
-        if not data or self.disconnected:
+        """Send a piece of the body; waits while the caller reads slowly. What follows a caller's leaving is dropped."""
+        # The transport knows at once that a write failed; that the caller left is told in the loop's next round only,
+        # which whoever sends without a pause does not let come.
+        if not data or self.disconnected or self._transport.is_closing():
             return
         if self._length_left is not None:
             self._length_left -= len(data)

@@ -172,8 +172,13 @@ class EdgeProtocol(HttpToolsProtocol):
     async def _run_asgi(self, cycle: Any, app: AsgiApp) -> None:
         """Let the framework answer. An answer that does not come or is not whole ends the connection."""
         self.writes.flush()
+
+        async def send(message: Any) -> None:
+            if not self.transport.is_closing():  # as in `Exchange.send`
+                await cycle.send(message)
+
         try:
-            await app(cycle.scope, cycle.receive, cycle.send)
+            await app(cycle.scope, cycle.receive, send)
         except Exception as e:
             if not isinstance(e, ConnectionError):  # that is an application's way to break the connection
                 log.exception("unexpected error", error=type(e).__name__)

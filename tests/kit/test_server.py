@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import struct
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -184,6 +187,29 @@ async def test_a_caller_that_leaves_cancels_what_runs_for_it() -> None:
         writer.close()
         async with asyncio.timeout(2):
             assert await ended == "cancelled"
+
+
+async def test_pieces_for_a_caller_that_left_are_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    """Also from an application that sends without a pause, so that the loop can't tell it yet."""
+    left = threading.Event()
+
+    async def flood(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        left.wait(10)
+        for _ in range(50):
+            await send({"type": "http.response.body", "body": b"x" * 100, "more_body": True})
+
+    def call(port: int) -> None:
+        with socket.create_connection(("127.0.0.1", port)) as caller:
+            caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close by reset
+            caller.sendall(b"GET /flood HTTP/1.1\r\nhost: a\r\n\r\n")
+            caller.recv(10)
+        left.set()
+
+    async with serving(app=flood) as (_, port):
+        await asyncio.to_thread(call, port)
+        await asyncio.sleep(0.1)
+    assert "raised exception" not in caplog.text
 
 
 async def test_a_caller_that_leaves_in_its_upload_is_noticed() -> None:
