@@ -35,6 +35,7 @@ from mooring.metrics import api as metrics_api
 from mooring.proxy import api as proxy_api
 from mooring.proxy import handler as proxy_handler
 from mooring.runtime import close_context, open_context
+from mooring.search import api as search_api
 from mooring.settings import Settings
 from mooring.webhooks import api as webhooks_api
 
@@ -76,6 +77,7 @@ def create_app(settings: Settings, *, public_url: str) -> Edge:
         logs_api,
         metrics_api,
         webhooks_api,
+        search_api,
         management_api,
         people_api,
         organizations_api,

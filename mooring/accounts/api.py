@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from mooring import errors
-from mooring.accounts import credentials, lifecycle, revocation, service
+from mooring.accounts import credentials, lifecycle, probes, revocation, service
 from mooring.accounts.context import Context
 from mooring.accounts.forecast import Forecast
 from mooring.accounts.limits import AccountLimits, limits_of
@@ -260,6 +260,21 @@ async def patch_account(request: Request, caller: Writer, id: str, body: Account
     async with context.db.begin() as tx:
         account, config = await service.change(tx, caller.project_id, id, new)
         _require_unchanged(body, account, config)
+        forecasts = await service.forecasts(tx, [id])
+    return render(context, account, config, forecasts.get(id))
+
+
+@router.post("/{id}/test")
+async def test_account(request: Request, caller: Writer, id: str) -> LinkedAccount:
+    """Send the connector's test request with the stored credential now.
+
+    200 when the provider takes it; 422 with the reason when not, 429 while it limits requests, 412 for an account that
+    serves no calls.
+    """
+    context: Context = request.app.state.context
+    await probes.test_now(context, caller.project_id, id)
+    async with context.db.read() as tx:
+        account, config = await service.get(tx, caller.project_id, id)
         forecasts = await service.forecasts(tx, [id])
     return render(context, account, config, forecasts.get(id))
 

@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy import select, update
 
 from mooring import errors
-from mooring.accounts import health, service, testing
+from mooring.accounts import health, lifecycle, service, testing
 from mooring.accounts.context import Context
 from mooring.accounts.models import Account, Credential
 from mooring.accounts.serving import Serving
@@ -86,16 +86,19 @@ def _probed_since(credential: Credential, moment: datetime) -> bool:
     return credential.probe_at - timedelta(seconds=credential.probe_pause) > moment
 
 
-async def probe(context: Context, project: ProjectId, account_id: str, *, renew: bool = True) -> str:
+async def probe(
+    context: Context, project: ProjectId, account_id: str, *, renew: bool = True, asked: bool = False
+) -> str:
     """Send the test request with the stored credential and note what it says: worked, rejected, limited or unknown.
 
-    With `renew` a refused token is renewed once before its account is called faulty.
+    With `renew` a refused token is renewed once before its account is called faulty. With `asked`, for a person waits,
+    it is sent even where the connector turns probes off.
     """
     try:
         serving = await context.accounts.get(project, account_id)
     except errors.NotFound:
         return "unknown"
-    if serving.method.test is None or not serving.connector.probe:
+    if serving.method.test is None or not (serving.connector.probe or asked):
         await _plan(context, account_id, None)
         return "unknown"
     if serving.status not in {"active", "error"}:
@@ -134,6 +137,36 @@ async def probe(context: Context, project: ProjectId, account_id: str, *, renew:
         credential.probe_at = clock.now() + pause
     log.info("account probed", account_id=account_id, outcome=outcome, reason=found.message if found else None)
     return outcome
+
+
+async def test_now(context: Context, project: ProjectId, account_id: str) -> None:
+    """Send the test request because somebody asks for it; returns when the provider takes the credential.
+
+    Raises NotFound, Unprocessable with the provider's reason, RateLimited, AccountInactive.
+    """
+    async with context.db.read() as tx:
+        account, config = await service.get(tx, project, account_id)
+    connector = context.registry.get(account.connector_key)
+    method = connector.auth.get(config.method_key) if connector else None
+    if method is None or method.test is None:
+        raise errors.Unprocessable("this connector has no test request", hint="Send a call through the account.")
+    started = clock.now()
+    outcome = await probe(context, project, account_id, asked=True)
+    if outcome == "worked":
+        return
+    if outcome == "limited":
+        raise errors.RateLimited("the provider is limiting requests at the moment", hint="Wait a minute and try again.")
+    async with context.db.read() as tx:
+        account, config = await service.get(tx, project, account_id)
+    status = lifecycle.effective(account.status, config_active=config.active)
+    if status in {"suspended", "inactive"}:
+        raise errors.AccountInactive(f"the account is {status}, so nothing was sent")
+    reasons = account.status_reasons
+    reason = reasons[-1]["description"] if reasons and account.updated_at >= started else None
+    raise errors.Unprocessable(
+        reason or "the provider could not be asked, or gave no clear answer",
+        hint="Send a reconnect link to the owner if it stays." if outcome == "rejected" else "Try again in a moment.",
+    )
 
 
 async def _test(context: Context, serving: Serving) -> tuple[str, errors.MooringError | None, float | None]:

@@ -38,6 +38,29 @@ class Password(Body):
     password: str = Field(max_length=1000)
 
 
+class SetUp(Body):
+    """The first person, with the token of the link that the host printed. `project` is made if there is none yet."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    token: str = Field(max_length=200)
+    email: str = Field(max_length=254)
+    name: str = Field(max_length=200)
+    password: str = Field(max_length=1000)
+    organization: str = Field("", max_length=200)
+    project: str = Field("", max_length=200)
+
+
+class Invitation(Body):
+    """The token of an invitation's link, and the password that its person chooses."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    token: str = Field(max_length=200)
+    password: str = Field(max_length=1000)
+    name: str | None = Field(None, max_length=200)
+
+
 class PasswordChange(Body):
     """The password as it is, and as it shall be."""
 
@@ -135,15 +158,45 @@ def _me(person: Person, user: User) -> Me:
 async def create_session(request: Request, body: SignIn) -> SessionMade:
     """Sign in. The token goes as a Bearer token with every call for people."""
     context = request.app.state.context
-    address = request.client.host if request.client else None
     code = body.code or ""
-    user = await signing_in.by_password(context.db, context.vault, body.email, body.password, code, address)
+    user = await signing_in.by_password(context.db, context.vault, body.email, body.password, code, _address(request))
     if user is None:
         raise errors.Unauthorized(
             "the second factor is on", code="SecondFactorRequiredError", hint="Send its code as well, as `code`."
         )
+    return await _begin(request, user, "API")
+
+
+@router.post("/set_up", status_code=201)
+async def set_up(request: Request, body: SetUp) -> SessionMade:
+    """Make the first person of this installation, admin of every organization, and sign them in. Spends the token."""
+    user = await users.set_up(
+        request.app.state.context.db,
+        token=body.token,
+        email=body.email,
+        name=body.name,
+        password=body.password,
+        organization=body.organization,
+        project=body.project,
+    )
+    return await _begin(request, user, "set-up")
+
+
+@router.post("/welcome", status_code=201)
+async def welcome(request: Request, body: Invitation) -> SessionMade:
+    """Take the password of an invited person and sign them in. Spends the token; every other session of theirs ends."""
+    user = await users.choose_password(request.app.state.context.db, body.token, body.password, body.name)
+    return await _begin(request, user, "invitation")
+
+
+def _address(request: Request) -> str | None:
+    return request.client.host if request.client else None
+
+
+async def _begin(request: Request, user: User, how: str) -> SessionMade:
     agent = request.headers.get("user-agent")
-    row, token = await signing_in.start(context.db, user, address=address, agent=agent, how="API")
+    db = request.app.state.context.db
+    row, token = await signing_in.start(db, user, address=_address(request), agent=agent, how=how)
     return SessionMade.model_validate({**_session(row, row.id), "token": token})
 
 

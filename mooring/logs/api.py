@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-from datetime import UTC, datetime
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import orjson
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import BaseModel
 from starlette.datastructures import QueryParams
 
 from mooring import errors
@@ -17,7 +19,7 @@ from mooring.diagnosis.answers import in_full
 from mooring.identity.api import caller_with
 from mooring.identity.service import Caller
 from mooring.kit import clock
-from mooring.logs import service
+from mooring.logs import service, stats
 from mooring.logs.models import RequestLog
 from mooring.logs.service import LogFilter
 
@@ -223,6 +225,57 @@ async def list_platform_logs(request: Request, caller: Reader) -> dict[str, Any]
     """Management calls."""
     rows, position = await _search(request, caller, "platform")
     return {"data": [render(row, steps=False) for row in rows], "next": position}
+
+
+class StatPoint(BaseModel):
+    """One step: when it begins, and what was counted until the next."""
+
+    at: datetime
+    calls: int
+    errors: int
+    mean_ms: float
+    p95_ms: float
+
+
+class StatSeries(BaseModel):
+    """The steps of one connector, or of all together when `provider` is null, with their sums. Times in milliseconds."""
+
+    provider: str | None
+    calls: int
+    errors: int
+    p50_ms: float
+    p95_ms: float
+    points: list[StatPoint]
+
+
+class Statistics(BaseModel):
+    """All connectors together first, then each, the busiest first."""
+
+    data: list[StatSeries]
+
+
+@router.get("/statistics")
+async def get_statistics(
+    request: Request,
+    caller: Reader,
+    start_date: datetime | None = None,
+    steps: Annotated[int, Query(ge=1, le=500)] = 48,
+    provider: str | None = None,
+) -> Statistics:
+    """Volume, errors and latency of the calls since `start_date` (a day ago if left out), in `steps` equal steps.
+
+    Counted in spans of ten minutes, of two hours beyond two days; quantiles come from a histogram.
+    """
+    context = request.app.state.context
+    now = clock.now()
+    since = now - timedelta(days=1) if start_date is None else start_date
+    since = since if since.tzinfo else since.replace(tzinfo=UTC)
+    if since >= now:
+        raise errors.ValidationFailed("Validation failed", errors=["start_date: must be in the past"])
+    await context.logs.flush()
+    async with context.db.read() as tx:
+        found = await stats.series(tx, caller.project_id, since=since, steps=steps, provider=provider)
+    return Statistics(data=[StatSeries.model_validate(asdict(series)) for series in found])
 
 
 @router.get("/logs/{id}")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mooring.identity.scopes import SCOPES
+from tests.flows.linking import link, sandbox_config, sandbox_consent
 from tests.hub import Hub, Project, ok, refused
 from tests.rows import counts, query
 from tests.sandbox.harness import Sandbox
@@ -194,3 +195,28 @@ def test_a_new_owner_whose_slot_is_taken_leaves_the_holder_in_place(project: Pro
     assert project.link(config, KEY, owner="a") == first
     ok(project.http.delete(f"/accounts/{first}"))
     assert project.link(config, KEY, owner="a") == second
+
+
+def test_an_account_is_tested_when_asked(project: Project, config: dict[str, Any], provider: Sandbox) -> None:
+    account = project.link(config, KEY)
+    at = f"/accounts/{account}/test"
+    calls = provider.counters()["api_calls"]
+    assert ok(project.http.post(at))["status"] == "active"
+    assert provider.counters()["api_calls"] == calls + 1
+    provider.control("settings", {"rate_limit": {"limit": 1, "window_seconds": 60}})
+    project.proxy(account, path="/api/me")
+    refused(project.http.post(at), 429)
+    provider.control("settings", {"rate_limit": None})
+    ok(patch(project, account, status="suspended"))
+    refused(project.http.post(at), 412)
+    refused(project.http.post("/accounts/unknown/test"), 404)
+
+
+def test_a_test_of_a_revoked_grant_says_why(project: Project, provider: Sandbox) -> None:
+    account = link(project, sandbox_config(project, provider), sandbox_consent(provider))
+    provider.control("revoke")
+    told = refused(project.http.post(f"/accounts/{account}/test"), 422)
+    assert told["message"] and told["hint"]
+    shown = project.account(account)
+    assert shown["status"] == "expired" and shown["status_reasons"][-1]["description"] == told["message"]
+    refused(project.http.post(f"/accounts/{account}/test"), 422)

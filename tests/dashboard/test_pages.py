@@ -13,7 +13,7 @@ from mooring.identity import service
 from mooring.identity.scopes import SCOPES
 from tests.dashboard.people import Crew, done, shown_secret, text
 from tests.flows.linking import link, on_database, sandbox_config, sandbox_consent
-from tests.hub import Hub, Project
+from tests.hub import Hub, Project, ok, refused
 from tests.rows import query
 from tests.sandbox.harness import Sandbox
 
@@ -25,6 +25,15 @@ def project_of(crew: Crew) -> Project:
         return (await service.create_api_key(tx, crew.project, "tests", list(SCOPES))).secret
 
     return Project(crew.hub, crew.project, on_database(crew.hub, make))
+
+
+def reading(crew: Crew) -> Any:
+    """Makes a key of the crew's project that reads the platform, and no connectors."""
+
+    async def make(tx: Any) -> str:
+        return (await service.create_api_key(tx, crew.project, "reader", ["platform:read"])).secret
+
+    return make
 
 
 def menu(page: str, config: str) -> list[str]:
@@ -245,6 +254,28 @@ def test_search_finds_pages_connectors_accounts_and_log_entries(crew: Crew, prov
     entry = query(crew.hub, "SELECT id FROM request_logs WHERE account_id = :a", a=account)[0][0]
     assert f"/logs/{entry}" in crew.viewer.part(at + entry).text
     assert "Nothing found" in text(crew.viewer.part(at + "%25%25"))
+
+
+def test_the_search_over_the_api_finds_the_same(crew: Crew, provider: Sandbox) -> None:
+    project = project_of(crew)
+    config = sandbox_config(project, provider)
+    account = link(project, config, sandbox_consent(provider), owner="Zebra")
+    project.proxy(account, path="/api/me")
+    ok(project.http.get("/requests/logs"))
+    entry = query(crew.hub, "SELECT id FROM request_logs WHERE account_id = :a", a=account)[0][0]
+
+    def kinds(words: str, asked: Project = project) -> list[tuple[str, str]]:
+        return [(hit["kind"], hit["id"]) for hit in ok(asked.http.get("/search", params={"q": words}))["data"]]
+
+    assert kinds("zebr") == [("account", account)]
+    assert ("auth_config", config["id"]) in kinds("SANDB")
+    assert kinds(entry) == [("request_log", entry)]
+    assert kinds("z") == kinds("%%") == []
+    stranger = crew.hub.new_project()
+    assert kinds("zebr", stranger) == kinds(entry, stranger) == kinds(config["id"], stranger) == []
+    refused(project.http.get("/search"), 400, "ValidationError")
+    bare = Project(crew.hub, crew.project, on_database(crew.hub, reading(crew)))
+    assert kinds("SANDB", bare) == [] and kinds("zebr", bare) == [("account", account)]
 
 
 def test_every_page_has_a_strict_policy_and_no_inline_code(crew: Crew) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,9 +13,10 @@ import pytest
 
 from mooring.app import create_app
 from mooring.settings import load
-from tests.dashboard.people import PASSWORD, Crew, Person
-from tests.hub import client, ok, refused
+from tests.dashboard.people import PASSWORD, Crew, Person, token_of
+from tests.hub import Hub, client, ok, refused
 from tests.rows import query
+from tests.servers.ports import free_port
 
 ROLES = ("owner", "admin", "member", "viewer", "stranger", "nobody")
 _RANKS = {"viewer": 0, "member": 1, "admin": 2, "owner": 3}
@@ -116,6 +118,40 @@ def test_a_person_signs_in_lists_their_sessions_and_ends_one(crew: Crew) -> None
     assert ok(mine.patch("/me", json={"name": " New  Name ", "language": "de"}))["name"] == "New Name"
     assert mine.delete("/sessions/current").status_code == 204
     assert mine.get("/me").status_code == 401
+
+
+def test_an_invited_person_chooses_a_password_once(crew: Crew) -> None:
+    http = bearer(crew.owner)
+    email = f"ines-{crew.project}@example.com"
+    made = ok(http.post(f"/organizations/{crew.organization}/members", json={"email": email, "name": "Ines"}), 201)
+    body = {"token": token_of(made["link"]), "password": PASSWORD, "name": "Ines Invited"}
+    guest = client(crew.hub.url)
+    refused(guest.post("/welcome", json={**body, "token": "guess"}), 404)
+    refused(guest.post("/welcome", json={**body, "password": "short"}), 400)
+    welcomed = ok(guest.post("/welcome", json=body), 201)
+    mine = client(crew.hub.url, headers={"authorization": f"Bearer {welcomed['token']}"})
+    me = ok(mine.get("/me"))
+    assert (me["email"], me["name"]) == (email, "Ines Invited")
+    refused(guest.post("/welcome", json=body), 404)
+    ok(guest.post("/sessions", json={"email": email, "password": PASSWORD}), 201)
+
+
+def test_the_first_person_is_made_over_the_api_once(tmp_path: Path) -> None:
+    with Hub(tmp_path, free_port(), single_process=True) as hub:
+        token = token_of(hub.command("setup-link").stdout.strip())
+        body = {"token": token, "email": "olive@example.com", "name": "Olive", "password": PASSWORD}
+        body |= {"organization": "Acme", "project": "First"}
+        guest = client(hub.url)
+        refused(guest.post("/set_up", json={**body, "token": "guess"}), 404)
+        refused(guest.post("/set_up", json={**body, "password": "short"}), 400)
+        made = ok(guest.post("/set_up", json=body), 201)
+        mine = client(hub.url, headers={"authorization": f"Bearer {made['token']}"})
+        # The project of the bootstrap key is there already; the organization gets its name.
+        assert [p["name"] for p in ok(mine.get("/projects"))["data"]] == ["default"]
+        assert [o["name"] for o in ok(mine.get("/organizations"))["data"]] == ["Acme"]
+        assert list(ok(mine.get("/me"))["organizations"].values()) == ["admin"]
+        refused(guest.post("/set_up", json={**body, "email": "other@example.com"}), 404)
+        assert PASSWORD not in hub.log() and query(hub, "SELECT count(*) FROM users") == [(1,)]
 
 
 def test_the_second_factor_over_the_api(crew: Crew) -> None:

@@ -35,6 +35,7 @@ def texts() -> set[str]:
         "user",
     }
     found |= {*link.LIVES.values(), *webhooks.REPLAYS.values(), *search.PAGES.values(), *settings.ADVANCED.values()}
+    found |= {name for name, _ in search.KINDS.values()}
     found |= explain.texts()
     source = (FOLDER / "pages" / "connectors.py").read_text(encoding="utf-8")
     found |= set(re.findall(r'return "([A-Z][^"]+)"', source)) | {"It has linked accounts."}

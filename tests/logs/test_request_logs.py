@@ -246,3 +246,20 @@ def test_a_row_that_the_database_refuses_takes_no_other_with_it(project: Project
     project.http.post("/unified/proxy", json=envelope, headers={"x-account-id": account})
     project.proxy(account, path="/api/me")
     assert sorted(row["status"] for row in logs(project)) == [200, 200, 400]
+
+
+def test_statistics_count_calls_and_failures_by_connector(
+    project: Project, other_project: Project, account: str
+) -> None:
+    for path in ("/api/me", "/api/me", "/api/status/503"):
+        project.proxy(account, path=path)
+    whole, mine = ok(project.http.get("/requests/statistics", params={"steps": 12}))["data"]
+    assert (whole["provider"], mine["provider"]) == (None, "sandbox")
+    for series in (whole, mine):
+        assert (series["calls"], series["errors"], len(series["points"])) == (3, 1, 12)
+        assert sum(p["calls"] for p in series["points"]) == 3 and 0 < series["p50_ms"] <= series["p95_ms"]
+    assert [s["calls"] for s in ok(other_project.http.get("/requests/statistics"))["data"]] == [0]
+    only = ok(project.http.get("/requests/statistics", params={"provider": "nosuch"}))["data"]
+    assert [(s["provider"], s["calls"]) for s in only] == [(None, 0)]
+    for wrong in ("start_date=2999-01-01T00:00:00Z", "start_date=x", "steps=0", "steps=501"):
+        refused(project.http.get(f"/requests/statistics?{wrong}"), 400, "ValidationError")

@@ -18,7 +18,6 @@ from mooring.auth_configs.models import AuthConfig
 from mooring.dashboard.render import render
 from mooring.dashboard.routing import PROJECT, get, post
 from mooring.dashboard.view import View
-from mooring.kit import clock
 from mooring.webhooks import history
 
 HERE = PROJECT + "/accounts"
@@ -168,31 +167,12 @@ async def convert(view: View) -> Response:
     )
 
 
-@post(HERE + "/{id}/test", "member")
+@post(HERE + "/{id}/test", "member", api="POST /accounts/{id}/test")
 async def test(view: View) -> Response:
     """Send the connector's test request with the stored credential, and say what the provider answers."""
-    account, config = await found(view)
-    connector = view.context.registry.get(account.connector_key)
-    method = connector.auth.get(config.method_key) if connector else None
-    if method is None or method.test is None:
-        raise errors.Unprocessable("this connector has no test request", hint="Send a call with the request tester.")
-    started = clock.now()
-    outcome = await probes.probe(view.context, view.project_id, account.id)
-    if outcome == "worked":
-        return view.go(f"{view.base}/accounts/{account.id}", "tested")
-    if outcome == "limited":
-        raise errors.RateLimited("the provider is limiting requests at the moment", hint="Wait a minute and try again.")
-    async with view.context.db.read() as tx:
-        fresh, now = await service.get(tx, view.project_id, account.id)
-    status = lifecycle.effective(fresh.status, config_active=now.active)
-    if status in {"suspended", "inactive"}:
-        raise errors.AccountInactive(f"the account is {status}, so nothing was sent")
-    reasons = fresh.status_reasons
-    reason = reasons[-1]["description"] if reasons and fresh.updated_at >= started else None
-    raise errors.Unprocessable(
-        reason or "the provider could not be asked, or gave no clear answer",
-        hint="Send a reconnect link to the owner if it stays." if outcome == "rejected" else "Try again in a moment.",
-    )
+    id = view.path("id")
+    await probes.test_now(view.context, view.project_id, id)
+    return view.go(f"{view.base}/accounts/{id}", "tested")
 
 
 @get(HERE + "/{id}/delete", "member")

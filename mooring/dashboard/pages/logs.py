@@ -118,7 +118,7 @@ async def tail(view: View) -> Response:
     return render(view, "logs_tail.html", page=page, newest=newest, registry=view.context.registry)
 
 
-@get(HERE + "/charts", "viewer")
+@get(HERE + "/charts", "viewer", api="GET /requests/statistics")
 async def show_charts(view: View) -> Response:
     """Volume, errors and latency, of all connectors and of each."""
     name = view.query("range") if view.query("range") in RANGES else "24h"

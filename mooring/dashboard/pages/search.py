@@ -1,25 +1,20 @@
-"""Search over everything of a project: pages, connectors, accounts, log entries, keys, webhooks, events."""
+"""Search over everything of a project: pages, connectors, accounts, log entries, webhooks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from starlette.responses import Response
 
-from mooring.accounts import listing
-from mooring.auth_configs import service as auth_configs
 from mooring.dashboard.render import render
 from mooring.dashboard.routing import PROJECT, get
 from mooring.dashboard.view import View
-from mooring.kit import ids
-from mooring.logs import service as logs
-from mooring.logs.models import RequestLog
-from mooring.logs.service import LogFilter
-from mooring.webhooks import service as webhooks
+from mooring.search import service
+from mooring.search.service import Kind
 
 HERE = PROJECT + "/search"
-PAGES = {
+PAGES: Final = {
     "connectors": "Connectors",
     "accounts": "Accounts",
     "logs": "Logs",
@@ -30,11 +25,18 @@ PAGES = {
     "settings": "Settings",
     "audit": "Audit log",
 }
+KINDS: Final[dict[Kind, tuple[str, str]]] = {
+    "auth_config": ("Connector", "connectors"),
+    "account": ("Account", "accounts"),
+    "request_log": ("Log entry", "logs"),
+    "webhook": ("Webhook", "webhooks"),
+}
+"""What people call a kind, and the folder of its pages."""
 
 
 @dataclass(frozen=True, slots=True)
-class Hit:
-    """One thing that was found."""
+class Line:
+    """One line of the answer."""
 
     kind: str
     title: str
@@ -42,47 +44,20 @@ class Hit:
     url: str
 
 
-@get(HERE, "viewer")
+@get(HERE, "viewer", api="GET /search")
 async def show(view: View) -> Response:
     """The search box; with a query, what was found."""
     words = view.query("q")
-    if "q" not in view.request.query_params:
-        return render(view, "search.html", hits=await _hits(view, ""), words="")
-    return render(view, "search_hits.html", hits=await _hits(view, words), words=words)
+    template = "search_hits.html" if "q" in view.request.query_params else "search.html"
+    return render(view, template, hits=await _lines(view, words), words=words)
 
 
-async def _hits(view: View, words: str) -> list[Hit]:
+async def _lines(view: View, words: str) -> list[Line]:
     lower, base, t = words.lower(), view.base, view.t
-    out = [Hit(t("Page"), t(name), "", f"{base}/{path}") for path, name in PAGES.items() if lower in t(name).lower()]
-    if len(words) < 2:
-        return out
+    out = [Line(t("Page"), t(name), "", f"{base}/{path}") for path, name in PAGES.items() if lower in t(name).lower()]
     async with view.context.db.read() as tx:
-        configs, _ = await auth_configs.search(tx, view.project_id)
-        found = await listing.find(tx, view.project_id, words)
-        endpoints = await webhooks.search(tx, view.project_id)
-        rows: Sequence[RequestLog] = []
-        if ids.time_of(words) is not None:
-            rows, _ = await logs.search(
-                tx, view.project_id, LogFilter(request_ids=[lower]), category="unified", limit=1
-            )
-    for config in configs:
-        connector = view.context.registry.get(config.connector_key)
-        title = connector.title if connector else config.connector_key
-        if lower in f"{title} {config.name} {config.connector_key} {config.id}".lower():
-            out.append(Hit(t("Connector"), title, config.name, f"{base}/connectors/{config.id}"))
-    out += [
-        Hit(
-            t("Account"),
-            a.label or a.origin_owner_name,
-            f"{a.connector_key} · {a.origin_owner_id}",
-            f"{base}/accounts/{a.id}",
-        )
-        for a in found
-    ]
-    out += [Hit(t("Log entry"), f"{r.method} {r.path}", str(r.status), f"{base}/logs/{r.id}") for r in rows]
-    out += [
-        Hit(t("Webhook"), w.url, w.description or "", f"{base}/webhooks/{w.id}")
-        for w in endpoints
-        if lower in f"{w.url} {w.id}".lower()
-    ]
+        hits = await service.find(tx, view.project_id, view.context.registry, words)
+    for hit in hits:
+        name, folder = KINDS[hit.kind]
+        out.append(Line(t(name), hit.title, hit.detail, f"{base}/{folder}/{hit.id}"))
     return out

@@ -97,7 +97,7 @@ async def show_set_up(view: View) -> Response:
     return render(view, "set_up.html", token=view.query("token"), minimum=passwords.MIN_LENGTH)
 
 
-@post("/dashboard/set-up", "public")
+@post("/dashboard/set-up", "public", api="POST /set_up")
 async def set_up(view: View) -> Response:
     """Make the first person and sign them in."""
     form = await view.form()
@@ -123,7 +123,7 @@ async def show_welcome(view: View) -> Response:
     return render(view, "welcome.html", token=view.query("token"), user=user, minimum=passwords.MIN_LENGTH)
 
 
-@post("/dashboard/welcome", "public")
+@post("/dashboard/welcome", "public", api="POST /welcome")
 async def welcome(view: View) -> Response:
     """Take the password of an invited person and sign them in."""
     form = await view.form()

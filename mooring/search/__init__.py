@@ -1,0 +1,1 @@
+"""Find anything of a project by what somebody remembers of it."""
