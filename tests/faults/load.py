@@ -31,7 +31,8 @@ def children(hub: Hub, word: str) -> list[psutil.Process]:
 
 def is_ready(hub: Hub) -> bool:
     try:
-        return httpx.get(f"{hub.url}/readyz", timeout=2, trust_env=False).status_code == 200
+        # Without certificates: reading them costs more than the call, twenty times a second.
+        return httpx.get(f"{hub.url}/readyz", timeout=2, trust_env=False, verify=False).status_code == 200
     except httpx.TransportError:
         return False
 

@@ -5,6 +5,7 @@ Short by default; `make faults` sets MOORING_TEST_KILLS. Each test prints one li
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
@@ -61,15 +62,11 @@ class Load:
 
     def _run(self, account: str) -> None:
         headers = {"x-account-id": account, "authorization": f"Bearer {self._project.key}"}
-        while not self._stop.is_set():
-            try:
-                answer = httpx.get(
-                    f"{self._project.hub.url}/proxy/api/me", headers=headers, timeout=40, trust_env=False
-                )
-                self.good += answer.status_code == 200
-            except httpx.TransportError:
-                pass
-            time.sleep(0.05)
+        with httpx.Client(base_url=self._project.hub.url, headers=headers, timeout=40, trust_env=False) as client:
+            while not self._stop.is_set():
+                with contextlib.suppress(httpx.TransportError):
+                    self.good += client.get("/proxy/api/me").status_code == 200
+                time.sleep(0.05)
 
 
 def in_flight(hub: Hub) -> int:

@@ -364,9 +364,9 @@ def test_the_account_fails_on_a_revoked_grant_with_the_reason(project: Project, 
     provider.control("revoke")
     assert project.proxy(account, path=ME).status_code == 401
     assert code_of(project, account) == ("expired", "refresh_token_revoked")
-    calls = provider.counters()["api_calls"]
     refused(project.proxy(account, path=ME), 401, "AccountExpiredCredentialsError")
-    assert (refreshes(provider), provider.counters()["api_calls"]) == (1, calls)
+    last = ok(project.http.get("/requests/logs?include=step_logs"))["data"][0]
+    assert last["step_requests"] == [] and refreshes(provider) == 1, "nothing leaves for an account that has expired"
 
 
 # --- what happens to the account meanwhile -------------------------------------------------------------------------

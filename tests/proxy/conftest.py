@@ -48,6 +48,11 @@ def upstream(ports: Ports) -> Iterator[Upstream]:
 @pytest.fixture
 def linked(project: Project, upstream: Upstream) -> Linked:
     """An account at the bare provider: key in the header X-Api-Key."""
+    return link_bare(project, upstream)
+
+
+def link_bare(project: Project, upstream: Upstream) -> Linked:
+    """The same in any project."""
     config = project.config("sandbox", "api_key", {"sandbox_url": upstream.url})
     key = secrets.token_urlsafe(24)
     return Linked(project, project.link(config, {"api_key": key}), key)
