@@ -85,6 +85,37 @@ auth:
 """
 
 
+def login_connector(port: int) -> str:
+    """A provider on a port of the test's with logins of its own: JSON under the base URL, and a form at a whole URL."""
+    base = f"http://127.0.0.1:{port}"
+    return f"""\
+connector: logins
+title: Logins
+category: crm
+base_url: {base}
+auth:
+  login:
+    session:
+      post: /v1/login
+      headers: {{X-Client: mooring}}
+      body: {{user: "${{username}}", password: "${{password}}", remember: true}}
+      token: data.token
+      expires_in: 1h
+      keep: {{site: {{path: data.site, pattern: "[a-z]+"}}}}
+      send: {{header: X-Session, value: "${{access_token}}/${{site}}"}}
+    fields: {{username: {{}}, password: {{secret: true}}}}
+    test: {{get: /v1/me, identity: id}}
+  form:
+    session:
+      post: {base}/v1/token
+      form: {{u: "${{username}}", p: "${{password}}"}}
+      token: ""
+      send: Token ${{access_token}}
+    fields: {{username: {{}}, password: {{secret: true}}}}
+    test: {{get: /v1/me}}
+"""
+
+
 def retrying_connector(port: int) -> str:
     """A provider on a port of the test's whose refusals may be tried again."""
     return f"""\
@@ -128,6 +159,7 @@ def connectors_dir(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Pa
     folder = tmp_path_factory.mktemp("connectors")
     (folder / "oidc-provider.yaml").write_text(oidc_connector(f"http://127.0.0.1:{ports.oidc}"))
     (folder / "limited.yaml").write_text(limited_connector(ports.spare[0]))
+    (folder / "logins.yaml").write_text(login_connector(ports.spare[0]))
     (folder / "retrying.yaml").write_text(retrying_connector(ports.spare[0]))
     place_samples(folder, f"http://127.0.0.1:{ports.sandbox}")
     return folder
@@ -221,3 +253,23 @@ def redmine(ports: Ports) -> Iterator[RedmineServer]:
     """Debian's Redmine on the port that the hubs may call."""
     with RedmineServer(port=ports.redmine) as server:
         yield server
+
+
+# These wait more than they compute. Begun first, they wait while others compute; begun last, one processor idles.
+FIRST = (
+    "faults/test_kills.py",
+    "proxy/test_heartbeat.py",
+    "faults/test_matrix.py",
+    "flows/test_refresh.py",
+    "operations/test_keys.py",
+    "test_serve.py",
+    "faults/test_storm.py",
+    "test_demo.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest at the front, file by file as they were."""
+    here = Path(__file__).parent
+    ranks = {here / name: rank for rank, name in enumerate(FIRST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(FIRST)))

@@ -83,11 +83,10 @@ def with_token(secrets: Secrets, oauth2: OAuth2, answer: TokenAnswer) -> Secrets
 
     Client credentials are their own refresh token: one that a provider sends nevertheless is not kept (rule O16).
     """
-    code_flow = oauth2.grant == "authorization_code"
     return replace(
         secrets,
         access_token=answer.access_token,
-        refresh_token=(answer.refresh_token or secrets.refresh_token) if code_flow else None,
+        refresh_token=(answer.refresh_token or secrets.refresh_token) if not oauth2.machine else None,
         kept={**secrets.kept, **_kept(oauth2, answer)},
     )
 
@@ -101,7 +100,7 @@ def times_of(oauth2: OAuth2, answer: TokenAnswer, now: datetime, *, renewing: bo
     refresh_ends = _refresh_lifetime(oauth2, answer, renewing=renewing)
     refresh_expires_at = now + timedelta(seconds=refresh_ends) if refresh_ends else None
     lifetime = answer.expires_in if answer.expires_in is not None else oauth2.default_expires_in
-    idle = oauth2.refresh.idle_seconds if oauth2.grant == "authorization_code" else None
+    idle = oauth2.refresh.idle_seconds if not oauth2.machine else None
     due = [idle * random.uniform(0.4, 0.6)] if idle else []  # noqa: S311 - jitter
     if lifetime is not None:
         due.append(lifetime - _ahead(lifetime, oauth2.refresh.buffer_seconds))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from mooring import errors
-from mooring.connectors.definition import AuthMethod, Connector
+from mooring.connectors.definition import AuthMethod, Connector, OAuth2
 from mooring.connectors.meanings import declared_cause
 from mooring.diagnosis import report
 from mooring.diagnosis.evidence import Diagnosis, Evidence, Phase
@@ -108,6 +108,13 @@ def of_token_error(
             exchange=exchange,
         )
     )
+
+
+def machine_phase(oauth2: OAuth2) -> Phase | None:
+    """What a token request is where no consent page comes first; None where one does."""
+    if not oauth2.machine:
+        return None
+    return "login" if oauth2.login is not None else "client_credentials"
 
 
 def examples_of(method: AuthMethod) -> dict[str, str]:

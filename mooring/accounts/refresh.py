@@ -25,7 +25,7 @@ from mooring.accounts.settling import Settler
 from mooring.connectors.registry import Registry
 from mooring.courier.client import CourierClient
 from mooring.courier.wire import Delivered
-from mooring.diagnosis.evidence import Diagnosis, Phase, diagnosis
+from mooring.diagnosis.evidence import Diagnosis, diagnosis
 from mooring.kit import clock
 from mooring.kit.counters import Counters
 from mooring.kit.db import Database
@@ -246,7 +246,7 @@ class Refresher:
 
     async def _refused(self, lease: Lease, e: TokenRefused, *, uncertain: bool) -> Outcome:
         """The provider said no. Only `invalid_grant` for the stored generation ends the grant (rule O15)."""
-        if not e.dead or lease.oauth2.grant == "client_credentials":
+        if not e.dead or lease.oauth2.machine:
             return await self._settler.failed(lease, _of(lease, e), str(e), uncertain=uncertain, after=60.0)
         found = _of(lease, e, uncertain=uncertain)
         text = (
@@ -262,6 +262,5 @@ def _of(lease: Lease, fault: TokenRefused | TokenNonsense | HttpFailure, *, unce
     if isinstance(fault, HttpFailure):
         return diagnosing.of_failure(fault, "refresh", tokens.unanswered(lease.config, lease.scope, fault), {})
     config = lease.config
-    machine = config.method.oauth2 is not None and config.method.oauth2.grant == "client_credentials"
-    phase: Phase = "client_credentials" if machine else "refresh"
+    phase = diagnosing.machine_phase(lease.oauth2) or "refresh"
     return diagnosing.of_token_error(fault, config.connector, phase, method=config.method, uncertain=uncertain)

@@ -61,7 +61,7 @@ class Settler:
                     expires_at=times.expires_at,
                     refresh_at=times.refresh_at,
                     refresh_expires_at=times.refresh_expires_at or Credential.refresh_expires_at,
-                    refreshable=lease.oauth2.grant == "client_credentials" or secrets.refresh_token is not None,
+                    refreshable=lease.oauth2.machine or secrets.refresh_token is not None,
                     lease_until=None,
                     pending_generation=None,
                     pending_since=None,

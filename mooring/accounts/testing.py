@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
-
-import orjson
 
 from mooring import errors
 from mooring.accounts import diagnosing
-from mooring.connectors.apply import default_headers, inject, request_parts
+from mooring.connectors.apply import default_headers, inject, own_request
 from mooring.connectors.definition import AuthMethod, Connector
 from mooring.diagnosis.evidence import diagnosis
 from mooring.diagnosis.typed import stray_spaces
@@ -19,7 +16,6 @@ from mooring.kit.http import BufferedResponse, HttpClient, HttpFailure, Outbound
 from mooring.protocol.headers import outbound, raw
 from mooring.protocol.oauth2 import dig
 from mooring.protocol.redact import clean_line
-from mooring.protocol.urls import join_path
 
 TEST_DEADLINE = 15.0  # seconds in total
 
@@ -53,23 +49,15 @@ async def test_credential(
         raise
     if method.test is None:
         return Identity()
-    url, query, headers, body = request_parts(method.test.request, scope)
-    path, _, own_query = url.partition("?")
-    full_query = "&".join(filter(None, [own_query, urlencode({**query, **dict(injection.query)})]))
-    if url.startswith(("https://", "http://")):
-        target = path + ("?" + full_query if full_query else "")
-    else:
-        target = join_path(injection.base_url, path, full_query)
-    sent = list(default_headers(connector, scope)) + list(headers.items())
-    payload: bytes | None = None
-    if body is not None:
-        payload = body.encode() if isinstance(body, str) else orjson.dumps(body)
-        if not any(k.lower() == "content-type" for k, _ in sent):
-            sent.append(("content-type", "application/json"))
-    if not any(k.lower() == "accept" for k, _ in sent):
-        sent.append(("accept", "application/json"))
-    outgoing = outbound(raw(sent), injection.headers)
-    request = OutboundRequest(method.test.request.method, target, raw_headers=outgoing, body=payload)
+    own = own_request(
+        method.test.request,
+        scope,
+        base_url=injection.base_url,
+        defaults=default_headers(connector, scope),
+        query=injection.query,
+    )
+    outgoing = outbound(raw(own.headers), injection.headers)
+    request = OutboundRequest(own.method, own.url, raw_headers=outgoing, body=own.body)
     hidden = (*secrets, *(value for name, value in injection.query))
     try:
         response = await http.send(request, deadline=TEST_DEADLINE, max_bytes=4 << 20)

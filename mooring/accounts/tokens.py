@@ -8,12 +8,13 @@ from typing import Any, Protocol
 from mooring import errors
 from mooring.accounts import diagnosing
 from mooring.auth_configs.service import OpenConfig
-from mooring.connectors.apply import render_map
-from mooring.connectors.definition import OAuth2
+from mooring.connectors.apply import own_request, render_map
+from mooring.connectors.definition import OAuth2, RequestTemplate
 from mooring.kit import clock, ids
 from mooring.kit.http import BufferedResponse, HttpClient, HttpFailure, OutboundRequest
 from mooring.protocol import oauth2 as messages
 from mooring.protocol.exchange import Exchange
+from mooring.protocol.login import parse_login_answer
 from mooring.protocol.redact import redact_text
 from mooring.protocol.template import Template, Unresolved
 
@@ -45,21 +46,36 @@ async def request_token(
     have seen the request.
     """
     oauth2 = _oauth2(config)
+    if oauth2.login is not None:
+        return await _log_in(sender, config, oauth2.login, scope)
     template = oauth2.refresh_url if refreshing and oauth2.refresh_url else oauth2.token_url
     url = render_url(template, scope)
     # The connector's own parameters win: some providers want another grant_type than the flow's name says.
     body_params = {**params, **render_map(oauth2.token_params, scope)}
     headers, body = _request(config, scope, url, body_params)
     request = OutboundRequest("POST", url, headers, body)
+    return read_token_answer(config, scope, body_params, await _send(sender, request), request=request)
+
+
+async def _log_in(
+    sender: Sender, config: OpenConfig, login: RequestTemplate, scope: Mapping[str, Any]
+) -> messages.TokenAnswer:
+    own = own_request(login, scope, base_url=_token_url(config, scope).rstrip("/"))
+    request = OutboundRequest(own.method, own.url, own.headers, own.body)
+    return read_token_answer(config, scope, {}, await _send(sender, request), request=request)
+
+
+async def _send(sender: Sender, request: OutboundRequest) -> BufferedResponse:
     try:
-        response = await sender.send(request, deadline=TOKEN_DEADLINE, max_bytes=TOKEN_MAX_BYTES)
+        return await sender.send(request, deadline=TOKEN_DEADLINE, max_bytes=TOKEN_MAX_BYTES)
     except ValueError as e:  # a header that the connector renders from a field; the message holds no value
         raise errors.Unprocessable(f"the token request can't be sent: {e}", extra=_INCOMPLETE) from None
-    return read_token_answer(config, scope, body_params, response, request=request)
 
 
-def client_credentials_params(oauth2: OAuth2, config: OpenConfig) -> dict[str, str]:
-    """The parameters of a client credentials request (RFC 6749 §4.4.2)."""
+def machine_params(oauth2: OAuth2, config: OpenConfig) -> dict[str, str]:
+    """The parameters of a client credentials request (RFC 6749 §4.4.2); a login has none but its own."""
+    if oauth2.login is not None:
+        return {}
     params = {"grant_type": "client_credentials"}
     if config.scopes:
         params["scope"] = oauth2.scope_separator.join(config.scopes)
@@ -79,14 +95,19 @@ def read_token_answer(
     The error carries the redacted exchange. `request` is unknown for an answer that the courier kept.
     """
     oauth2 = _oauth2(config)
+    retry_after = response.header("retry-after")
     try:
+        if oauth2.login is not None:
+            return parse_login_answer(
+                response.status, response.body, token_path=oauth2.token_path, retry_after=retry_after
+            )
         return messages.parse_token_answer(
             response.status,
             response.header("content-type"),
             response.body,
             token_format=oauth2.token_format,
             token_path=oauth2.token_path,
-            retry_after=response.header("retry-after"),
+            retry_after=retry_after,
         )
     except messages.TokenRefused as e:
         # Some providers repeat what they refuse, and this text is stored, logged and shown.

@@ -134,13 +134,13 @@ async def hub_connector(
     config: dict[str, Any] = {
         "key": opened.connector.key,
         "name": opened.connector.title,
-        "type": "oauth2" if method.oauth2 else "custom",
+        "type": "oauth2" if method.kind == "oauth2" else "custom",
         "configFields": [_field(f, editing=session.account_id is not None) for f in method.fields],
         "configNotices": _notices(method),
         "assets": {"icon": f"{context.public_url}/logos/{opened.connector.key}.svg"},
         "support": {"link": opened.connector.docs, "description": _support(opened.connector, method)},
     }
-    if method.oauth2:
+    if method.oauth2 and method.kind == "oauth2":
         config["grantType"] = method.oauth2.grant
     if method.external_trigger:
         config["configFields"].append(

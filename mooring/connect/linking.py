@@ -20,7 +20,7 @@ from mooring.auth_configs.models import AuthConfig
 from mooring.auth_configs.service import OpenConfig, field_fault
 from mooring.connect.models import ConnectSession
 from mooring.connectors.definition import AuthMethod, Field
-from mooring.diagnosis.evidence import Phase, diagnosis
+from mooring.diagnosis.evidence import diagnosis
 from mooring.identity.service import ProjectId
 from mooring.kit import clock, idempotency
 from mooring.kit.http import HttpFailure
@@ -99,7 +99,7 @@ def _fault(spec: Field, value: str) -> str | None:
 async def link_with_form(
     context: Context, session: ConnectSession, config: AuthConfig, values: Mapping[str, Any], *, account_id: str | None
 ) -> Linked:
-    """Link by a method that needs no browser: static credentials, or client credentials.
+    """Link by a method that needs no browser: static credentials, client credentials, or a login.
 
     Raises Unprocessable for a faulty form, CredentialRejected when the provider refuses; then nothing was written.
     """
@@ -114,7 +114,7 @@ async def link_with_form(
     answer: TokenAnswer | None = None
     if oauth2 is not None:
         scope = {**opened.setup, **form.public, **secrets.scope()}
-        answer = await ask_token(context, opened, scope, tokens.client_credentials_params(oauth2, opened), form)
+        answer = await ask_token(context, opened, scope, tokens.machine_params(oauth2, opened), form)
         secrets = with_token(opened, secrets, answer)
     new = await tested(context, opened, form, secrets, answer)
     async with context.db.begin() as tx:
@@ -125,7 +125,8 @@ async def ask_token(
     context: Context, opened: OpenConfig, scope: Mapping[str, Any], params: Mapping[str, str], form: Form
 ) -> TokenAnswer:
     """A token request while linking; every failure becomes a CredentialRejected with its cause."""
-    phase: Phase = "client_credentials" if is_machine(opened) else "token_exchange"
+    assert opened.method.oauth2 is not None
+    phase = diagnosing.machine_phase(opened.method.oauth2) or "token_exchange"
     try:
         return await tokens.request_token(context.http, opened, scope, params)
     except (TokenRefused, TokenNonsense) as e:
@@ -143,11 +144,6 @@ def with_token(opened: OpenConfig, secrets: Secrets, answer: TokenAnswer) -> Sec
     except errors.Unprocessable as e:
         found = diagnosis("unexpected_token_value", detail=e.message)
         raise diagnosing.refusal(opened.connector, found) from None
-
-
-def is_machine(opened: OpenConfig) -> bool:
-    """Whether the account's tokens come without a consent page."""
-    return opened.method.oauth2 is not None and opened.method.oauth2.grant == "client_credentials"
 
 
 async def tested(
@@ -170,7 +166,7 @@ async def tested(
     missing: tuple[str, ...] = ()
     if oauth2 is not None and answer is not None:
         times = credentials.times_of(oauth2, answer, clock.now())
-        refreshable = oauth2.grant == "client_credentials" or secrets.refresh_token is not None
+        refreshable = oauth2.machine or secrets.refresh_token is not None
         granted = answer.scope
         missing = missing_scopes(opened.scopes, answer.scope)
     return NewCredential(

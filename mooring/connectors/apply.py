@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
+from urllib.parse import urlencode
+
+import orjson
 
 from mooring import errors
 from mooring.connectors.definition import AuthMethod, Connector, RequestTemplate
 from mooring.protocol.template import Template, Unresolved
-from mooring.protocol.urls import validate_base_url
+from mooring.protocol.urls import join_path, validate_base_url
 
 
 @dataclass(slots=True)  # not frozen: one is made for every call
@@ -115,17 +118,48 @@ def default_headers(connector: Connector, scope: Mapping[str, Any]) -> list[tupl
     return list(render_map(connector.headers, scope).items())
 
 
-def request_parts(
-    request: RequestTemplate, scope: Mapping[str, Any]
-) -> tuple[str, dict[str, str], dict[str, str], Any]:
-    """URL or path, query, headers and body of a connector's own request. Raises Unprocessable for a missing value."""
+@dataclass(frozen=True, slots=True)
+class OwnRequest:
+    """A request of a connector's own, as it is sent but for the credential."""
+
+    method: str
+    url: str
+    headers: list[tuple[str, str]]
+    body: bytes | None
+
+
+def own_request(
+    request: RequestTemplate,
+    scope: Mapping[str, Any],
+    *,
+    base_url: str,
+    defaults: Sequence[tuple[str, str]] = (),
+    query: Sequence[tuple[str, str]] = (),
+) -> OwnRequest:
+    """Render a connector's own request; a path goes under `base_url`. `defaults` are headers that go with every call.
+
+    Raises Unprocessable for a missing value.
+    """
     try:
         url = request.url.render(scope)
     except Unresolved as e:
         raise errors.Unprocessable(f"the account lacks a value that its connector needs: {e}") from None
-    return (
-        url,
-        render_map(request.query, scope),
-        render_map(request.headers, scope),
-        render_tree(request.body, scope),
-    )
+    path, _, own_query = url.partition("?")
+    whole_query = "&".join(filter(None, [own_query, urlencode([*render_map(request.query, scope).items(), *query])]))
+    if url.startswith(("https://", "http://")):
+        target = path + ("?" + whole_query if whole_query else "")
+    else:
+        target = join_path(base_url, path, whole_query)
+    sent = [*defaults, *render_map(request.headers, scope).items()]
+    body = render_tree(request.body, scope)
+    payload, kind = None, "application/json"
+    if request.form is not None:
+        payload, kind = urlencode(render_map(request.form, scope)).encode(), "application/x-www-form-urlencoded"
+    elif body is not None:
+        payload = body.encode() if isinstance(body, str) else orjson.dumps(body)
+    given = {name.lower() for name, _ in sent}
+    if payload is not None and "content-type" not in given:
+        sent.append(("content-type", kind))
+    if "accept" not in given:
+        sent.append(("accept", "application/json"))
+    return OwnRequest(request.method, target, sent, payload)

@@ -8,7 +8,7 @@ from typing import Any
 
 from mooring.connectors.action_spec import CallSpec, ErrorRule, TestSpec
 from mooring.connectors.compile_fields import build_fields, implied_fields
-from mooring.connectors.compile_oauth2 import build_oauth2
+from mooring.connectors.compile_oauth2 import build_oauth2, build_session
 from mooring.connectors.compile_scope import Checker, Scope
 from mooring.connectors.definition import AuthMethod, Connector, Meaning, RequestTemplate, TestRequest
 from mooring.connectors.spec import AuthSpec, ConnectorSpec
@@ -95,9 +95,10 @@ def _method(key: str, spec: AuthSpec, connector: ConnectorSpec, check: Checker) 
     for twice in {f.key for f in fields} & {f.key for f in app_fields}:
         check.fault((*at, "app_fields", twice), f"`{twice}` is already one of the account's `fields`", on_key=True)
     setup = Scope.of_fields(fields, app_fields)
-    scope = setup.with_token(spec.oauth2) if spec.oauth2 else setup
-    if spec.oauth2:
-        check.kept_names(spec.oauth2, setup, (*at, "oauth2"))
+    tokens = spec.oauth2 or spec.session
+    scope = setup.with_token(tokens) if tokens else setup
+    if tokens:
+        check.kept_names(tokens, setup, (*at, spec.kind))
 
     headers, query, basic = _credential(spec, scope, at, check)
     for name, value in spec.headers.items():
@@ -110,17 +111,23 @@ def _method(key: str, spec: AuthSpec, connector: ConnectorSpec, check: Checker) 
     for name, value in connector.headers.items():
         check.template(value, scope, ("headers", name), of=key)
 
+    base_url = _base_url(spec, connector, scope, at, check)
+    oauth2 = None
+    if spec.oauth2:
+        oauth2 = build_oauth2(spec.oauth2, setup, scope, (*at, "oauth2"), check)
+    elif spec.session:
+        oauth2 = build_session(spec.session, setup, base_url, (*at, "session"), check)
     return AuthMethod(
         key=key,
         label=spec.label or _KIND_LABELS[spec.kind],
         kind=spec.kind,
-        base_url=_base_url(spec, connector, scope, at, check),
+        base_url=base_url,
         fields=fields,
         app_fields=app_fields,
         headers=headers,
         query=query,
         basic=basic,
-        oauth2=build_oauth2(spec.oauth2, setup, scope, (*at, "oauth2"), check) if spec.oauth2 else None,
+        oauth2=oauth2,
         test=_test(spec.test, connector, scope, (*at, "test"), check) if spec.test else None,
         permissions=tuple(spec.permissions),
         notice=spec.notice,
@@ -135,6 +142,7 @@ _KIND_LABELS = {
     "header": "API key",
     "query": "API key",
     "oauth2": "OAuth 2.0",
+    "session": "User name and password",
 }
 _Credential = tuple[dict[str, Template], dict[str, Template], tuple[Template, Template] | None]
 
@@ -155,9 +163,9 @@ def _credential(spec: AuthSpec, scope: Scope, at: Location, check: Checker) -> _
         headers[spec.header.name] = check.template(spec.header.value, scope, (*at, "header", "value"))
     elif spec.query:
         query[spec.query.name] = check.template(spec.query.value, scope, (*at, "query", "value"))
-    elif spec.oauth2:
-        sent = check.template(spec.oauth2.send.value, scope, (*at, "oauth2", "send", "value"))
-        (headers if spec.oauth2.send.header else query)[spec.oauth2.send.header or spec.oauth2.send.query or ""] = sent
+    elif tokens := spec.oauth2 or spec.session:
+        sent = check.template(tokens.send.value, scope, (*at, spec.kind, "send", "value"))
+        (headers if tokens.send.header else query)[tokens.send.header or tokens.send.query or ""] = sent
     elif spec.kind == "header":
         headers = {name: check.template(value, scope, (*at, "headers", name)) for name, value in spec.headers.items()}
     used = frozenset[str]().union(*(t.names for t in (*headers.values(), *query.values(), *(basic or ()))))

@@ -1,10 +1,12 @@
-"""The OAuth part of the internal form."""
+"""How tokens are obtained, in the internal form: OAuth 2.0, and logins of a provider's own."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 from mooring.connectors.compile_scope import Checker, Scope
-from mooring.connectors.definition import OAuth2, Refresh
-from mooring.connectors.spec import OAuth2Spec
+from mooring.connectors.definition import OAuth2, Refresh, RequestTemplate
+from mooring.connectors.spec import OAuth2Spec, SessionSpec
 from mooring.connectors.yaml_source import Location
 from mooring.protocol.template import Template
 
@@ -84,3 +86,55 @@ def build_oauth2(spec: OAuth2Spec, setup: Scope, call: Scope, at: Location, chec
             buffer_seconds=spec.refresh.buffer,
         ),
     )
+
+
+def build_session(spec: SessionSpec, setup: Scope, base_url: Template, at: Location, check: Checker) -> OAuth2:
+    """Compile a login of the provider's own, to a path under `base_url` or a whole URL. It sees what people typed."""
+    verb = spec.verb or "post"
+    whole = "://" in spec.path
+    where = (*at, verb)
+    if whole:
+        url = check.url(spec.path, setup, where, carries_app_secret=True)
+    else:
+        url = check.template(spec.path, setup, where)
+        if early := base_url.names - setup.names:
+            check.fault(
+                where, f"the base URL needs `{min(early)}`, which only the login's answer tells; give the whole URL"
+            )
+    used = url.names.union(*(check.template(v, setup, (*at, "query", k)).names for k, v in spec.query.items()))
+    body = check.tree(spec.body, setup, (*at, "body"))
+    form = {name: check.template(value, setup, (*at, "form", name)) for name, value in spec.form.items()}
+    headers = {name: check.template(value, setup, (*at, "headers", name)) for name, value in spec.headers.items()}
+    check.header_names(headers, (*at, "headers"))
+    used = used.union(*(t.names for t in (*headers.values(), *form.values())), *_names(body))
+    if not used & setup.secret and used <= setup.names:
+        check.fault(at, "nothing that this login sends is secret; set `secret: true` on a field", on_key=True)
+    return OAuth2(
+        grant="session",
+        token_url=url if whole else base_url,
+        token_path=spec.token,
+        keep={name: keep.path for name, keep in spec.keep.items()},
+        keep_patterns={name: pattern for name, pattern in spec.kept_patterns.items() if pattern is not None},
+        default_expires_in=spec.expires_in,
+        client_auth="none",
+        login=RequestTemplate(
+            method=verb.upper(),
+            url=url,
+            query={name: check.template(value, setup, (*at, "query", name)) for name, value in spec.query.items()},
+            headers=headers,
+            body=body,
+            form=form or None,
+        ),
+    )
+
+
+def _names(tree: object) -> Iterator[frozenset[str]]:
+    """The names in the leaves of a compiled tree."""
+    if isinstance(tree, Template):
+        yield tree.names
+    elif isinstance(tree, Mapping):
+        for value in tree.values():
+            yield from _names(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _names(value)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mooring.connectors.definition import Field
-from mooring.connectors.spec import OAuth2Spec
+from mooring.connectors.spec import OAuth2Spec, SessionSpec
 from mooring.connectors.url_rules import Authority, authority, has_fixed_domain, is_host_safe, is_url_safe
 from mooring.connectors.yaml_source import Fault, Location
 from mooring.protocol.expressions import ExpressionError
@@ -19,7 +19,7 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 §5.6.2
 _OURS = {"host", "content-length", "transfer-encoding", "connection", "cookie", "te", "upgrade"}
 _MISPLACED = {
     "account": "the account's own data is not available in `auth`",
-    "access_token": "there is an access token only in calls, and only with `oauth2`",
+    "access_token": "there is an access token only in calls, and only with `oauth2` or `session`",
     "id_token": "there is an id token only in calls, and only with `oauth2`",
     "client_id": "there is a client id only with `oauth2`",
     "client_secret": "there is a client secret only with `oauth2`",
@@ -51,14 +51,14 @@ class Scope:
             operator_secret=any(f.secret for f in app_fields),
         )
 
-    def with_kept(self, oauth2: OAuth2Spec) -> Scope:
+    def with_kept(self, oauth2: OAuth2Spec | SessionSpec) -> Scope:
         """Add what the callback and the token answer leave behind."""
         kept = oauth2.kept_patterns
         return replace(
             self, names=self.names | set(kept), free=self.free | set(kept), patterns={**self.patterns, **kept}
         )
 
-    def with_token(self, oauth2: OAuth2Spec) -> Scope:
+    def with_token(self, oauth2: OAuth2Spec | SessionSpec) -> Scope:
         """Add the tokens and the kept values: the scope of a call."""
         tokens = {"access_token", "id_token"}
         kept = self.with_kept(oauth2)
@@ -174,9 +174,10 @@ class Checker:
                 self.fault((*at, name), "a header value is one line")
             seen.add(lower)
 
-    def kept_names(self, oauth2: OAuth2Spec, scope: Scope, at: Location) -> None:
+    def kept_names(self, spec: OAuth2Spec | SessionSpec, scope: Scope, at: Location) -> None:
         """Refuse kept names that would hide a field."""
-        for group, names in (("keep", oauth2.keep), ("callback_keep", oauth2.callback_keep)):
+        callback = spec.callback_keep if isinstance(spec, OAuth2Spec) else {}
+        for group, names in (("keep", spec.keep), ("callback_keep", callback)):
             for name in names:
-                if name in scope.names or (group == "callback_keep" and name in oauth2.keep):
+                if name in scope.names or (group == "callback_keep" and name in spec.keep):
                     self.fault((*at, group, name), f"`{name}` is already a field or a kept name", on_key=True)

@@ -14,9 +14,9 @@ from typing import Any, Literal
 from mooring.protocol.template import Template
 
 FieldType = Literal["text", "password", "number", "select", "text_area"]
-Grant = Literal["authorization_code", "client_credentials"]
+Grant = Literal["authorization_code", "client_credentials", "session"]
 ClientAuth = Literal["basic", "basic_raw", "post", "private_key_jwt", "none"]
-Kind = Literal["none", "basic", "bearer", "header", "query", "oauth2"]
+Kind = Literal["none", "basic", "bearer", "header", "query", "oauth2", "session"]
 Stage = Literal["ga", "beta", "draft"]
 
 
@@ -48,6 +48,7 @@ class RequestTemplate:
     query: Mapping[str, Template] = field(default_factory=dict)
     headers: Mapping[str, Template] = field(default_factory=dict)
     body: Any = None  # a YAML tree whose string leaves are Template; None sends no body
+    form: Mapping[str, Template] | None = None  # sent form-encoded, instead of a body
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,11 @@ class Refresh:
 
 @dataclass(frozen=True, slots=True)
 class OAuth2:
-    """How to obtain and renew a token (RFC 6749), with the switches that real providers need."""
+    """How to obtain and renew a token (RFC 6749), with the switches that real providers need.
+
+    The grant `session` is no OAuth: a provider's own `login`, whose token lives and is renewed like one of client
+    credentials.
+    """
 
     grant: Grant
     token_url: Template
@@ -103,6 +108,12 @@ class OAuth2:
     default_expires_in: int | None = None  # used when the answer has no expires_in
     assertion_algorithm: str = "ES256"  # private_key_jwt
     refresh: Refresh = Refresh()
+    login: RequestTemplate | None = None  # of the grant `session`
+
+    @property
+    def machine(self) -> bool:
+        """Whether tokens come without a consent page, from what the account holds; then there is no refresh token."""
+        return self.grant != "authorization_code"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, model_validator
 
-from mooring.connectors.action_spec import ActionSpec, Errors, LimitsSpec, PageSpec, Test
+from mooring.connectors.action_spec import VERBS, ActionSpec, CallSpec, Errors, LimitsSpec, PageSpec, Test
 from mooring.connectors.definition import ClientAuth, FieldType, Grant, Kind, Stage
 from mooring.connectors.spec_types import (
     FieldPattern,
@@ -172,6 +172,16 @@ class KeepSpec(Spec):
     pattern: Pattern | None = None
 
 
+Keep = dict[FieldKey, Annotated[KeepSpec, BeforeValidator(short("path"), json_schema_input_type=str | KeepSpec)]]
+Send = Annotated[
+    SendSpec,
+    BeforeValidator(
+        lambda value: {"header": "Authorization", "value": value} if isinstance(value, str) else value,
+        json_schema_input_type=str | SendSpec,
+    ),
+]
+
+
 class CallbackKeepSpec(Spec):
     """A query parameter of the callback that later calls need."""
 
@@ -216,21 +226,13 @@ class OAuth2Spec(Spec):
     authorize_params: dict[str, Text] = Field(default_factory=dict)
     token_params: dict[str, Text] = Field(default_factory=dict)
     token_headers: dict[str, Text] = Field(default_factory=dict)
-    keep: dict[FieldKey, Annotated[KeepSpec, BeforeValidator(short("path"), json_schema_input_type=str | KeepSpec)]] = (
-        Field(default_factory=dict)
-    )
+    keep: Keep = Field(default_factory=dict)
     callback_keep: dict[
         FieldKey,
         Annotated[CallbackKeepSpec, BeforeValidator(short("param"), json_schema_input_type=str | CallbackKeepSpec)],
     ] = Field(default_factory=dict)
     expires_in: Seconds | None = None
-    send: Annotated[
-        SendSpec,
-        BeforeValidator(
-            lambda value: {"header": "Authorization", "value": value} if isinstance(value, str) else value,
-            json_schema_input_type=str | SendSpec,
-        ),
-    ] = SendSpec(header="Authorization", value="Bearer ${access_token}")
+    send: Send = SendSpec(header="Authorization", value="Bearer ${access_token}")
     refresh: RefreshSpec = RefreshSpec()
 
     @property
@@ -240,10 +242,33 @@ class OAuth2Spec(Spec):
         return patterns | {name: keep.pattern for name, keep in self.callback_keep.items()}
 
 
+class SessionSpec(CallSpec):
+    """A login of the provider's own: a request with what people typed, answered with a token for the calls."""
+
+    query: dict[str, Text] = Field(default_factory=dict)
+    form: dict[str, Text] = Field(default_factory=dict)
+    token: str = "token"  # dotted path in the answer; empty when the answer is the token itself
+    expires_in: Seconds | None = None
+    keep: Keep = Field(default_factory=dict)
+    send: Send = SendSpec(header="Authorization", value="Bearer ${access_token}")
+
+    @model_validator(mode="after")
+    def _one_request(self) -> SessionSpec:
+        exactly_one("a session", self.model_fields_set, VERBS)
+        if self.form and self.body is not None:
+            raise ValueError("a session sends `body` (JSON) or `form`, not both")
+        return self
+
+    @property
+    def kept_patterns(self) -> dict[str, str | None]:
+        """The names that `keep` adds to the scope, with their patterns."""
+        return {name: keep.pattern for name, keep in self.keep.items()}
+
+
 class AuthSpec(Spec):
     """One way to authenticate."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"session", "sign", "python"})
+    later: ClassVar[frozenset[str]] = frozenset({"sign", "python"})
 
     basic: BasicSpec | None = None
     bearer: Annotated[BearerSpec, BeforeValidator(short("token"), json_schema_input_type=str | BearerSpec)] | None = (
@@ -253,6 +278,7 @@ class AuthSpec(Spec):
     headers: dict[str, Text] = Field(default_factory=dict)  # extra ones; the credential when no other kind is given
     query: PairSpec | None = None
     oauth2: OAuth2Spec | None = None
+    session: SessionSpec | None = None
     none: dict[str, None] | bool | None = None
 
     label: str | None = None
@@ -272,7 +298,7 @@ class AuthSpec(Spec):
     @property
     def kind(self) -> Kind:
         """The kind of credential. Raises ValueError when there is not exactly one."""
-        kinds = ("basic", "bearer", "header", "query", "oauth2", "none")
+        kinds = ("basic", "bearer", "header", "query", "oauth2", "session", "none")
         given = self.model_fields_set
         if given.intersection(kinds):
             given = given - {"headers"}  # beside another kind they are extra headers

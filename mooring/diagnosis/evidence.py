@@ -11,7 +11,14 @@ from mooring.diagnosis.table import CAUSES
 from mooring.protocol.exchange import Exchange
 
 Phase = Literal[
-    "callback", "token_exchange", "refresh", "client_credentials", "credential_test", "proxied_call", "preflight"
+    "callback",
+    "token_exchange",
+    "refresh",
+    "client_credentials",
+    "login",
+    "credential_test",
+    "proxied_call",
+    "preflight",
 ]
 Nonsense = Literal["unavailable", "redirect", "html", "not_json", "no_token", "token_type", "status"]
 

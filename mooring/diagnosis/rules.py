@@ -78,6 +78,10 @@ def _code(evidence: Evidence) -> str:
         return str(evidence.declared)
     if evidence.phase == "callback":
         return of_callback(evidence)
+    if evidence.phase == "login" and evidence.error is not None:
+        # A login that says no in an answer with 200 has no status that would tell more than its words.
+        told = find(f"{evidence.text} {evidence.description or ''}")
+        return of_status(evidence) if (evidence.status or 0) >= 400 else told or "wrong_credentials"
     if evidence.error is not None or evidence.nonsense is not None:
         return of_token_answer(evidence, of_status)
     return of_status(evidence)

@@ -207,19 +207,7 @@ def parse_token_answer(
     huge, errors with status 200, a missing `token_type`. A `token_type` other than Bearer is refused (RFC 6749 §7.1).
     What an overloaded or broken server says of the grant is not believed, whatever its body holds (rule O15).
     """
-    if status == 429 or status >= 500:
-        raise TokenNonsense(
-            f"the token endpoint answered {status}",
-            status,
-            transient=True,
-            kind="unavailable",
-            retry_after=parse_retry_after(retry_after),
-        )
-    if 300 <= status < 400:
-        # Never followed: a 307 would send the secret to wherever it points (RFC 9700 §4.12).
-        raise TokenNonsense(
-            f"the token endpoint answered with a redirect ({status})", status, transient=False, kind="redirect"
-        )
+    require_served(status, retry_after, "the token endpoint")
     data = _decode(content_type, body, token_format)
     if isinstance(data, Mapping):
         error = data.get("error")
@@ -256,13 +244,28 @@ def parse_token_answer(
     return TokenAnswer(
         access_token=token,
         refresh_token=refresh if isinstance(refresh, str) and refresh else None,
-        expires_in=_lifetime(data.get("expires_in", data.get("expires"))),
-        refresh_expires_in=_lifetime(
+        expires_in=lifetime(data.get("expires_in", data.get("expires"))),
+        refresh_expires_in=lifetime(
             data.get("refresh_token_expires_in", data.get("refresh_expires_in", data.get("x_refresh_token_expires_in")))
         ),
         scope=_scope(data.get("scope")),
         raw=data,
     )
+
+
+def require_served(status: int, retry_after: str | None, who: str) -> None:
+    """Raise TokenNonsense for what says nothing of the credential: overload, faults of the server, redirects."""
+    if status == 429 or status >= 500:
+        raise TokenNonsense(
+            f"{who} answered {status}",
+            status,
+            transient=True,
+            kind="unavailable",
+            retry_after=parse_retry_after(retry_after),
+        )
+    if 300 <= status < 400:
+        # Never followed: a 307 would send the secret to wherever it points (RFC 9700 §4.12).
+        raise TokenNonsense(f"{who} answered with a redirect ({status})", status, transient=False, kind="redirect")
 
 
 def _decode(content_type: str | None, body: bytes, token_format: str) -> Any:
@@ -282,7 +285,7 @@ def _decode(content_type: str | None, body: bytes, token_format: str) -> Any:
     return None
 
 
-def _lifetime(value: Any) -> int | None:
+def lifetime(value: Any) -> int | None:
     """Seconds, or None when the provider says nothing usable. Text and fractions are read.
 
     Zero and less count as nothing said: they stand for "never" as often as for "at once", and a token that has ended is

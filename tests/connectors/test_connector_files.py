@@ -245,7 +245,7 @@ FAULTS = [
     (BEARER + "version: 1.0\n", "9:10: must be text; put quotes around it"),
     (BEARER + "headers: {A: 1.50}\n", "9:14: put quotes around this number"),
     (BEARER + "openapi: {}\n", "9:1: `openapi` is not supported yet"),
-    (BEARER.replace("bearer", "session"), "7:5: `session` is not supported yet"),
+    (BEARER.replace("bearer", "sign"), "7:5: `sign` is not supported yet"),
     (BEARER.replace("bearer", "sign"), "7:5: `sign` is not supported yet"),
     # names
     (BEARER.replace("connector: acme", "connector: ac_me"), "1:12: a connector key has no underscore"),
@@ -306,6 +306,20 @@ FAULTS = [
     (BEARER + "page: {cursor: a, link: b}\n", "9:7: one paging style"),
     (BEARER + "errors: {404: notfound}\n", "9:9: must be 'not_found', "),
 ]  # fmt: skip
+
+
+LOGIN = BEARER.replace("bearer: ${api_key}", "session: {post: /login, body: {key: '${api_key}'}}")
+FAULTS += [
+    (LOGIN.replace("post: /login, ", ""), "7:14: a session has exactly one of"),
+    (LOGIN.replace("post: /login", "post: 'https://${api_key}.acme.com/x'"), "7:"),
+    (LOGIN.replace("'${api_key}'", "'${access_token}'"), "7:41: `${access_token}` is not known here"),
+    (LOGIN.replace("'${api_key}'", "plain"), "7:5: nothing that this login sends is secret"),
+    (
+        LOGIN.replace("}}\n    fields", "}, form: {a: b}}\n    fields"),
+        "7:14: a session sends `body` (JSON) or `form`, not both",
+    ),
+    (LOGIN.replace("body:", "keep: {site: s}, body:").replace("https://api", "https://${site}"), "4:"),
+]
 
 
 @pytest.mark.parametrize(("text", "expected"), FAULTS)
