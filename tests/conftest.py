@@ -116,6 +116,37 @@ auth:
 """
 
 
+def assertion_connector(port: int) -> str:
+    """A provider on a port of the test's whose tokens are given for signed assertions (RFC 7523)."""
+    base = f"http://127.0.0.1:{port}"
+    return f"""\
+connector: assertions
+title: Assertions
+category: iam
+base_url: {base}
+auth:
+  service_account:
+    oauth2:
+      grant: jwt_bearer
+      token_url: {base}/token
+      client_auth: none
+      scopes: [read, write]
+      assertion:
+        {{issuer: "${{email}}", subject: "${{user}}", scopes: true, lifetime: 10m, claims: {{tenant: "${{tenant}}"}}}}
+    fields: {{email: {{}}, user: {{}}, tenant: {{required: false}}}}
+    test: {{get: /v1/me, identity: id}}
+  app:
+    oauth2:
+      grant: jwt_bearer
+      token_url: {base}/token
+      scopes: [read]
+      assertion: {{issuer: "${{client_id}}", audience: "https://login.assertions.example", algorithm: ES256}}
+    fields: {{}}
+    app_fields: {{client_id: {{}}, client_secret: {{secret: true}}, private_key: {{secret: true, type: text_area}}}}
+    test: {{get: /v1/me}}
+"""
+
+
 def retrying_connector(port: int) -> str:
     """A provider on a port of the test's whose refusals may be tried again."""
     return f"""\
@@ -160,6 +191,7 @@ def connectors_dir(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Pa
     (folder / "oidc-provider.yaml").write_text(oidc_connector(f"http://127.0.0.1:{ports.oidc}"))
     (folder / "limited.yaml").write_text(limited_connector(ports.spare[0]))
     (folder / "logins.yaml").write_text(login_connector(ports.spare[0]))
+    (folder / "assertions.yaml").write_text(assertion_connector(ports.spare[0]))
     (folder / "retrying.yaml").write_text(retrying_connector(ports.spare[0]))
     place_samples(folder, f"http://127.0.0.1:{ports.sandbox}")
     return folder

@@ -73,7 +73,7 @@ class Lease:
     def grant(self) -> dict[str, str]:
         """The parameters of the token request (RFC 6749 §4.4.2 and §6)."""
         if self.oauth2.machine:
-            return tokens.machine_params(self.oauth2, self.config)
+            return tokens.machine_params(self.oauth2, self.config, self.scope)
         return {"grant_type": "refresh_token", "refresh_token": self.secrets.refresh_token or ""}
 
 

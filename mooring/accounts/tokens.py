@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from mooring import errors
 from mooring.accounts import diagnosing
 from mooring.auth_configs.service import OpenConfig
 from mooring.connectors.apply import own_request, render_map
-from mooring.connectors.definition import OAuth2, RequestTemplate
+from mooring.connectors.definition import Assertion, OAuth2, RequestTemplate
 from mooring.kit import clock, ids
 from mooring.kit.http import BufferedResponse, HttpClient, HttpFailure, OutboundRequest
 from mooring.protocol import oauth2 as messages
@@ -20,8 +20,9 @@ from mooring.protocol.template import Template, Unresolved
 
 TOKEN_DEADLINE = 8.0  # seconds in total, slow bodies included (rule R10)
 TOKEN_MAX_BYTES = 1 << 20  # rule O10
+JWT_BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _INCOMPLETE = {"cause": "setup_incomplete"}
-_SECRET_PARAMS = ("refresh_token", "code", "code_verifier")
+_SECRET_PARAMS = ("refresh_token", "code", "code_verifier", "assertion")
 _SECRET_FIELDS = ("client_secret", "private_key", "access_token")
 
 
@@ -72,14 +73,46 @@ async def _send(sender: Sender, request: OutboundRequest) -> BufferedResponse:
         raise errors.Unprocessable(f"the token request can't be sent: {e}", extra=_INCOMPLETE) from None
 
 
-def machine_params(oauth2: OAuth2, config: OpenConfig) -> dict[str, str]:
-    """The parameters of a client credentials request (RFC 6749 §4.4.2); a login has none but its own."""
+def machine_params(oauth2: OAuth2, config: OpenConfig, scope: Mapping[str, Any]) -> dict[str, str]:
+    """The parameters of a request for client credentials (RFC 6749 §4.4.2) or by a signed assertion (RFC 7523 §2.1).
+
+    A login has none but its own. Raises Unprocessable when the assertion can't be made.
+    """
     if oauth2.login is not None:
         return {}
+    if oauth2.assertion is not None:
+        params = {"grant_type": JWT_BEARER, "assertion": _assertion(oauth2, oauth2.assertion, config, scope)}
+        if config.scopes and not oauth2.assertion.holds_scopes:
+            params["scope"] = oauth2.scope_separator.join(config.scopes)
+        return params
     params = {"grant_type": "client_credentials"}
     if config.scopes:
         params["scope"] = oauth2.scope_separator.join(config.scopes)
     return params
+
+
+def _assertion(oauth2: OAuth2, spec: Assertion, config: OpenConfig, scope: Mapping[str, Any]) -> str:
+    issuer = render_url(spec.issuer, scope)
+    now = int(clock.now().timestamp())
+    claims: dict[str, Any] = {
+        **render_map(spec.claims, scope),
+        "iss": issuer,
+        "sub": render_url(spec.subject, scope) if spec.subject else issuer,
+        "aud": render_url(spec.audience if spec.audience is not None else oauth2.token_url, scope),
+        "iat": now,
+        "exp": now + spec.lifetime_seconds,
+        "jti": ids.random_uuid(),
+    }
+    if spec.holds_scopes and config.scopes:
+        claims["scope"] = oauth2.scope_separator.join(config.scopes)
+    return _sign(claims, spec.algorithm, scope)
+
+
+def _sign(claims: Mapping[str, Any], algorithm: str, scope: Mapping[str, Any]) -> str:
+    try:
+        return messages.signed(claims, str(scope.get("private_key") or ""), algorithm, scope.get("key_id"))
+    except ValueError as e:
+        raise errors.Unprocessable(str(e), extra=_INCOMPLETE) from None
 
 
 def read_token_answer(
@@ -160,9 +193,7 @@ def render_url(template: Template, scope: Mapping[str, Any]) -> str:
     try:
         return template.render(scope)
     except Unresolved as e:
-        raise errors.Unprocessable(
-            f"a field that the provider's address needs is missing: {e}", extra=_INCOMPLETE
-        ) from None
+        raise errors.Unprocessable(f"a field that the connector needs is missing: {e}", extra=_INCOMPLETE) from None
 
 
 def _oauth2(config: OpenConfig) -> OAuth2:
@@ -175,13 +206,14 @@ def _request(
     config: OpenConfig, scope: Mapping[str, Any], url: str, params: Mapping[str, str], *, form: bool = False
 ) -> tuple[list[tuple[str, str]], bytes]:
     oauth2 = _oauth2(config)
-    client_id = scope.get("client_id")
-    if not isinstance(client_id, str) or not client_id:
+    client_id = scope.get("client_id") or None
+    if not isinstance(client_id, str) and not (oauth2.assertion is not None and oauth2.client_auth == "none"):
         raise errors.Unprocessable(
             "the client id is missing", hint="Set setup.client_id of the auth config.", extra=_INCOMPLETE
         )
     assertion = None
     if oauth2.client_auth == "private_key_jwt":
+        assert isinstance(client_id, str)
         try:
             assertion = messages.client_assertion(
                 client_id=client_id,

@@ -114,7 +114,7 @@ async def link_with_form(
     answer: TokenAnswer | None = None
     if oauth2 is not None:
         scope = {**opened.setup, **form.public, **secrets.scope()}
-        answer = await ask_token(context, opened, scope, tokens.machine_params(oauth2, opened), form)
+        answer = await ask_token(context, opened, scope, tokens.machine_params(oauth2, opened, scope), form)
         secrets = with_token(opened, secrets, answer)
     new = await tested(context, opened, form, secrets, answer)
     async with context.db.begin() as tx:

@@ -39,19 +39,19 @@ def implied_fields(
 ) -> tuple[tuple[Field, ...], tuple[Field, ...]]:
     """Add the client's id and secret where the file does not list them.
 
-    With client credentials the end user's administrator makes both, so they are the account's
-    (contract 000-4).
+    Without a consent page the end user's administrator makes them, so they are the account's (contract 000-4).
     """
     if oauth2 is None:
         return fields, app_fields
-    implied = [_CLIENT_ID]
-    if oauth2.client_auth == "private_key_jwt":
-        implied.append(_PRIVATE_KEY)
-    elif oauth2.client_auth != "none":
+    signs = oauth2.grant == "jwt_bearer"  # the assertion names who asks, so a client without a secret has no id either
+    implied = [] if signs and oauth2.client_auth == "none" else [_CLIENT_ID]
+    if oauth2.client_auth in {"basic", "basic_raw", "post"}:
         implied.append(_CLIENT_SECRET)
+    if signs or oauth2.client_auth == "private_key_jwt":
+        implied.append(_PRIVATE_KEY)
     listed = {f.key for f in (*fields, *app_fields)}
     added = tuple(f for f in implied if f.key not in listed)
-    if oauth2.grant == "client_credentials" and not {f.key for f in app_fields} & {f.key for f in implied}:
+    if oauth2.grant != "authorization_code" and not {f.key for f in app_fields} & {f.key for f in implied}:
         return (*added, *fields), app_fields
     return fields, (*added, *app_fields)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from mooring.connectors.compile_scope import Checker, Scope
-from mooring.connectors.definition import OAuth2, Refresh, RequestTemplate
-from mooring.connectors.spec import OAuth2Spec, SessionSpec
+from mooring.connectors.definition import Assertion, OAuth2, Refresh, RequestTemplate
+from mooring.connectors.spec import AssertionSpec, OAuth2Spec, SessionSpec
 from mooring.connectors.yaml_source import Location
 from mooring.protocol.template import Template
 
@@ -31,7 +31,9 @@ def build_oauth2(spec: OAuth2Spec, setup: Scope, call: Scope, at: Location, chec
     if not code:
         for key in ("authorize_url", "authorize_params", "callback_keep", "issuer"):
             if getattr(spec, key):
-                check.fault((*at, key), f"`{key}` has no meaning with client credentials", on_key=True)
+                check.fault((*at, key), f"`{key}` has no meaning without a consent page", on_key=True)
+    if (spec.grant == "jwt_bearer") != (spec.assertion is not None):
+        check.fault(at, "`grant: jwt_bearer` and `assertion` belong together", on_key=True)
     if spec.iss_required and spec.issuer is None:
         check.fault((*at, "iss_required"), "`iss_required` needs an `issuer` to compare with (RFC 9207)")
 
@@ -77,6 +79,7 @@ def build_oauth2(spec: OAuth2Spec, setup: Scope, call: Scope, at: Location, chec
         callback_keep={name: keep.param for name, keep in spec.callback_keep.items()},
         default_expires_in=spec.expires_in,
         assertion_algorithm=spec.assertion_algorithm,
+        assertion=_assertion(spec.assertion, setup, (*at, "assertion"), check) if spec.assertion else None,
         refresh=Refresh(
             rotates=spec.refresh.rotates,
             grace_seconds=spec.refresh.grace_seconds,
@@ -85,6 +88,34 @@ def build_oauth2(spec: OAuth2Spec, setup: Scope, call: Scope, at: Location, chec
             idle_seconds=spec.refresh.idle,
             buffer_seconds=spec.refresh.buffer,
         ),
+    )
+
+
+# What every assertion has anyway (RFC 7523 §3).
+_CLAIMED = {"iss", "sub", "aud", "iat", "exp", "jti"}
+
+
+def _assertion(spec: AssertionSpec, setup: Scope, at: Location, check: Checker) -> Assertion:
+    def template(key: str) -> Template | None:
+        text: str | None = getattr(spec, key)
+        return check.template(text, setup, (*at, key)) if text is not None else None
+
+    for name in spec.claims.keys() & (_CLAIMED | ({"scope"} if spec.scopes else set())):
+        check.fault((*at, "claims", name), f"the claim `{name}` is set by the engine", on_key=True)
+    claims = {name: check.template(value, setup, (*at, "claims", name)) for name, value in spec.claims.items()}
+    for name, value in claims.items():
+        if shown := value.names & setup.secret:
+            check.fault(
+                (*at, "claims", name), f"`{min(shown)}` is secret, and an assertion can be read by whoever has it"
+            )
+    return Assertion(
+        issuer=check.template(spec.issuer, setup, (*at, "issuer")),
+        subject=template("subject"),
+        audience=template("audience"),
+        algorithm=spec.algorithm,
+        lifetime_seconds=spec.lifetime,
+        claims=claims,
+        holds_scopes=spec.scopes,
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from mooring.protocol.template import Template
 
 FieldType = Literal["text", "password", "number", "select", "text_area"]
-Grant = Literal["authorization_code", "client_credentials", "session"]
+Grant = Literal["authorization_code", "client_credentials", "jwt_bearer", "session"]
 ClientAuth = Literal["basic", "basic_raw", "post", "private_key_jwt", "none"]
 Kind = Literal["none", "basic", "bearer", "header", "query", "oauth2", "session"]
 Stage = Literal["ga", "beta", "draft"]
@@ -77,6 +77,19 @@ class Refresh:
 
 
 @dataclass(frozen=True, slots=True)
+class Assertion:
+    """The signed assertion of the grant `jwt_bearer` (RFC 7523 §2.1 and §3)."""
+
+    issuer: Template
+    subject: Template | None = None  # None: the issuer
+    audience: Template | None = None  # None: the token endpoint
+    algorithm: str = "RS256"
+    lifetime_seconds: int = 300
+    claims: Mapping[str, Template] = field(default_factory=dict)
+    holds_scopes: bool = False  # the scopes go into the assertion instead of the request
+
+
+@dataclass(frozen=True, slots=True)
 class OAuth2:
     """How to obtain and renew a token (RFC 6749), with the switches that real providers need.
 
@@ -108,6 +121,7 @@ class OAuth2:
     default_expires_in: int | None = None  # used when the answer has no expires_in
     assertion_algorithm: str = "ES256"  # private_key_jwt
     refresh: Refresh = Refresh()
+    assertion: Assertion | None = None  # of the grant `jwt_bearer`
     login: RequestTemplate | None = None  # of the grant `session`
 
     @property

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, model_validator
 
 from mooring.connectors.action_spec import VERBS, ActionSpec, CallSpec, Errors, LimitsSpec, PageSpec, Test
-from mooring.connectors.definition import ClientAuth, FieldType, Grant, Kind, Stage
+from mooring.connectors.definition import ClientAuth, FieldType, Kind, Stage
 from mooring.connectors.spec_types import (
     FieldPattern,
     Pattern,
@@ -189,6 +189,9 @@ class CallbackKeepSpec(Spec):
     pattern: Pattern | None = None
 
 
+Algorithm = Literal["ES256", "PS256", "RS256", "EdDSA"]
+
+
 class RefreshSpec(Spec):
     """What is known of the provider's refresh tokens. A key that is left out stands for the strictest."""
 
@@ -200,10 +203,25 @@ class RefreshSpec(Spec):
     buffer: Seconds | None = None
 
 
+class AssertionSpec(Spec):
+    """What the assertion of the grant `jwt_bearer` says (RFC 7523 §3). It is signed with the field `private_key`."""
+
+    issuer: Text
+    subject: Text | None = None
+    audience: Text | None = None
+    algorithm: Algorithm = "RS256"
+    lifetime: Annotated[Seconds, Field(ge=30, le=3600)] = 300
+    claims: dict[str, Text] = Field(default_factory=dict)
+    scopes: bool = False
+
+
 class OAuth2Spec(Spec):
     """OAuth 2.0 (RFC 6749)."""
 
-    grant: Grant = Field(default="authorization_code", validation_alias=AliasChoices("grant", "grant_type"))
+    grant: Annotated[
+        Literal["authorization_code", "client_credentials", "jwt_bearer"],
+        Field(validation_alias=AliasChoices("grant", "grant_type")),
+    ] = "authorization_code"
     authorize_url: Text | None = Field(
         default=None, validation_alias=AliasChoices("authorize_url", "authorization_url")
     )
@@ -219,7 +237,8 @@ class OAuth2Spec(Spec):
         default="basic",
         validation_alias=AliasChoices("client_auth", "token_auth_method", "token_endpoint_auth_method"),
     )
-    assertion_algorithm: Literal["ES256", "PS256", "RS256", "EdDSA"] = "ES256"
+    assertion_algorithm: Algorithm = "ES256"
+    assertion: AssertionSpec | None = None
     token_body: Literal["form", "json"] = "form"
     token_format: Literal["auto", "json", "form"] = "auto"
     token_path: str = "access_token"  # a path, not a secret

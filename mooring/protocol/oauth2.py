@@ -115,7 +115,13 @@ def basic_credentials(client_id: str, client_secret: str, *, form_encode: bool) 
 def client_assertion(
     *, client_id: str, audience: str, private_key: str, algorithm: str, jti: str, now: int, key_id: str | None = None
 ) -> str:
-    """A private_key_jwt assertion (RFC 7523 §3): one audience, unique jti, a life of 60 s (rule O17).
+    """A private_key_jwt assertion (RFC 7523 §3): one audience, unique jti, a life of 60 s (rule O17). See `signed`."""
+    claims = {"iss": client_id, "sub": client_id, "aud": audience, "jti": jti, "iat": now, "exp": now + 60}
+    return signed(claims, private_key, algorithm, key_id)
+
+
+def signed(claims: Mapping[str, Any], private_key: str, algorithm: str, key_id: str | None = None) -> str:
+    """A JWT of these claims.
 
     `private_key` is PEM, or a JWK as JSON whose `kid` counts when `key_id` is not given. Raises ValueError, which holds
     nothing of the key, when it is not a private key for the algorithm.
@@ -124,7 +130,6 @@ def client_assertion(
     from joserfc import jwt
     from joserfc.errors import JoseError, SecurityWarning
 
-    claims = {"iss": client_id, "sub": client_id, "aud": audience, "jti": jti, "iat": now, "exp": now + 60}
     try:
         key = _signing_key(private_key, algorithm)
         key_id = key_id or key.kid
@@ -132,7 +137,7 @@ def client_assertion(
         with warnings.catch_warnings():
             # RFC 9864 renames EdDSA; servers still know it by this name.
             warnings.simplefilter("ignore", SecurityWarning)
-            return jwt.encode(header, claims, key, algorithms=[algorithm])
+            return jwt.encode(header, dict(claims), key, algorithms=[algorithm])
     except (JoseError, ValueError, TypeError, KeyError, UnsupportedAlgorithm):
         raise ValueError(f"the private key is not a private key for {algorithm}, in PEM or as a JWK") from None
 
@@ -141,6 +146,8 @@ def _signing_key(private_key: str, algorithm: str) -> ECKey | OKPKey | RSAKey:
     from joserfc.jwk import import_key
 
     text = private_key.strip()
+    if "\n" not in text:
+        text = text.replace("\\n", "\n")  # copied out of a JSON file, as Google hands keys out
     material = orjson.loads(text) if text.startswith("{") else text
     if algorithm.startswith("ES"):
         return import_key(material, "EC")
@@ -152,7 +159,7 @@ def _signing_key(private_key: str, algorithm: str) -> ECKey | OKPKey | RSAKey:
 def token_request(
     params: Mapping[str, str],
     *,
-    client_id: str,
+    client_id: str | None,
     client_secret: str | None,
     client_auth: str,
     body_format: str,
@@ -163,8 +170,10 @@ def token_request(
     fields = dict(params)
     out = {"accept": "application/json"}
     if client_auth in {"basic", "basic_raw"}:
-        out["authorization"] = basic_credentials(client_id, client_secret or "", form_encode=client_auth == "basic")
-    else:
+        out["authorization"] = basic_credentials(
+            client_id or "", client_secret or "", form_encode=client_auth == "basic"
+        )
+    elif client_id is not None:
         fields["client_id"] = client_id
         if client_auth == "post":
             fields["client_secret"] = client_secret or ""

@@ -308,6 +308,19 @@ FAULTS = [
 ]  # fmt: skip
 
 
+JWT = (
+    BEARER.replace("bearer: ${api_key}", "oauth2: {grant: jwt_bearer, token_url: 'https://a.example/t', NAME}")
+    .replace("NAME", "client_auth: none, assertion: {issuer: me}")
+    .replace("fields: {api_key: {secret: true}}", "fields: {api_key: {secret: true}, who: {}}")
+)
+FAULTS += [
+    (JWT.replace(", assertion: {issuer: me}", ""), "7:5: `grant: jwt_bearer` and `assertion` belong together"),
+    (JWT.replace("grant: jwt_bearer, ", "grant: client_credentials, "), "7:5: `grant: jwt_bearer` and `assertion`"),
+    (JWT.replace("{issuer: me}", "{issuer: me, claims: {iss: x}}"), "7:"),
+    (JWT.replace("{issuer: me}", "{issuer: me, claims: {a: '${api_key}'}}"), "7:"),
+    (JWT.replace("{issuer: me}", "{issuer: me, algorithm: none}"), "7:"),
+    (JWT.replace("grant: jwt_bearer", "grant: session"), "7:"),
+]
 LOGIN = BEARER.replace("bearer: ${api_key}", "session: {post: /login, body: {key: '${api_key}'}}")
 FAULTS += [
     (LOGIN.replace("post: /login, ", ""), "7:14: a session has exactly one of"),
