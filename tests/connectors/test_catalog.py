@@ -28,7 +28,7 @@ METHODS = {
     "bitbucket": ["api_key", "oauth2", "client_credentials"],
     "bitwarden": ["client_credentials"],
     "breathehr": ["api_key"],
-    "breezyhr": ["api_key"],
+    "breezyhr": ["api_key", "login"],
     "bullhorn-salesforce": ["client_credentials"],
     "cal-com": ["api_key", "oauth2"],
     "calendly": ["api_key", "oauth2"],
@@ -66,11 +66,11 @@ METHODS = {
     "gemini": ["api_key"],
     "github": ["token", "oauth2"],
     "gitlab": ["api_key", "oauth2"],
-    "gmail": ["oauth2"],
+    "gmail": ["oauth2", "service_account"],
     "google-chat": ["oauth2"],
-    "google-cloud-storage": ["oauth2"],
-    "googlecalendar": ["oauth2"],
-    "googleworkspace": ["oauth2"],
+    "google-cloud-storage": ["oauth2", "service_account"],
+    "googlecalendar": ["oauth2", "service_account"],
+    "googleworkspace": ["oauth2", "service_account"],
     "grafana": ["api_key"],
     "greenhouse": ["client_credentials", "oauth2"],
     "gusto": ["oauth2"],
@@ -133,7 +133,7 @@ METHODS = {
     "rollbar": ["api_key"],
     "sage": ["api_key"],
     "sagepeople": ["oauth2"],
-    "salesforce": ["oauth2", "client_credentials"],
+    "salesforce": ["oauth2", "client_credentials", "jwt"],
     "sandbox": ["api_key", "api_key_query", "basic", "oauth2", "client_credentials", "service_user"],
     "sentry": ["api_key", "oauth2"],
     "slack": ["oauth2", "api_key"],
@@ -172,8 +172,10 @@ EXAMPLES = {
     "api_url": ("https://us1api.jobadder.com/v2", "https://acme.teamwork.com/"),
     "authorization_host": "impl.workday.com",
     "base_url": "https://redmine.example.com/tracker",
+    "client_email": "hub@acme-project.iam.gserviceaccount.com",
     "company_id": "126786",
     "data_region": "eu01",
+    "delegated_user": "admin@acme.com",
     "domain": "acme.my.salesforce.com",
     "hostname": "wd5-services1.myworkday.com",
     "identity_host": "signin.ultipro.com",
@@ -270,7 +272,7 @@ def test_the_hosts_of_hosted_vendors_stay_theirs():
         if connector.key in SELF_HOSTED:
             continue
         for field in (*method.fields, *method.app_fields):
-            if field.pattern and field.key != "tenant":
+            if field.pattern and field.key not in {"tenant", "delegated_user"}:  # an address of mail is in no URL
                 assert not [h for h in hostile if re.fullmatch(field.pattern, h)], (connector.key, field.key)
     keep = REGISTRY["salesforce"].auth["oauth2"].oauth2
     assert keep is not None
