@@ -1,6 +1,6 @@
 """The part of the native format that describes calls: actions, paging, limits, errors.
 
-Validated now, run by the actions slice. Only an auth method's test request is executed in this release.
+`compile_actions` turns them into the internal form, which `mooring.actions` runs.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ class CallSpec(Spec):
 class StepSpec(CallSpec):
     """One step of an action that needs more than one call."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"python"})
+    later: ClassVar[frozenset[str]] = frozenset({"python", "base_url"})
 
     id: str | None = None
     call: str | None = None  # another action
@@ -204,7 +204,6 @@ class StepSpec(CallSpec):
     when: Text | None = None
     each: Text | None = None
     parallel: int | None = Field(default=None, ge=1, le=50)
-    base_url: Text | None = None
     page: bool | PageSpec | None = None
     items: str | None = None
     errors: Errors = Field(default_factory=list)
@@ -245,7 +244,7 @@ class ExampleSpec(Spec):
 class ActionSpec(CallSpec):
     """A named call."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"python", "sync", "events"})
+    later: ClassVar[frozenset[str]] = frozenset({"python", "sync", "events", "base_url", "limits"})
 
     label: str | None = None
     help: str | None = None
@@ -253,7 +252,6 @@ class ActionSpec(CallSpec):
     stage: Stage | None = None
     tags: Strings = Field(default_factory=list)
     internal: bool = False
-    base_url: Text | None = None
     page: bool | PageSpec | None = None
     input: dict[str, Input] = Field(default_factory=dict)
     query: dict[str, Any] = Field(default_factory=dict)
@@ -268,7 +266,6 @@ class ActionSpec(CallSpec):
         default_factory=list
     )
     errors: Errors = Field(default_factory=list)
-    limits: LimitsSpec | None = None
     steps: list[StepSpec] = Field(default_factory=list)
     tests: list[ActionTestSpec] = Field(default_factory=list)
     examples: list[ExampleSpec] = Field(default_factory=list)

@@ -6,18 +6,15 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from mooring.connectors.action_spec import CallSpec, ErrorRule, TestSpec
+from mooring.connectors.action_spec import CallSpec, TestSpec
+from mooring.connectors.compile_actions import compile_actions, meaning
 from mooring.connectors.compile_fields import build_fields, implied_fields
 from mooring.connectors.compile_oauth2 import build_oauth2, build_session
 from mooring.connectors.compile_scope import Checker, Scope
-from mooring.connectors.definition import AuthMethod, Connector, Meaning, RequestTemplate, TestRequest
+from mooring.connectors.definition import AuthMethod, Connector, RequestTemplate, TestRequest
 from mooring.connectors.spec import AuthSpec, ConnectorSpec
 from mooring.connectors.yaml_source import Fault, Location
-from mooring.protocol.expressions import ExpressionError
 from mooring.protocol.template import Template, compile_template
-
-# Names that an action's templates may start with. `map` sees the record itself instead.
-_ACTION_ROOTS = frozenset({"input", "steps", "auth", "env", "item", "response", "index"})
 
 
 class CompileError(Exception):
@@ -43,7 +40,7 @@ def compile_connector(
     """
     check = Checker()
     auth = {key: _method(key, method, spec, check) for key, method in spec.auth.items()}
-    _check_actions(spec, check)
+    compiled = compile_actions(spec, check) if actions is None else actions
     headers = {name: compile_template(value) for name, value in spec.headers.items()}
     check.header_names(headers, ("headers",))
     if check.faults:
@@ -63,8 +60,8 @@ def compile_connector(
         idle_seconds=spec.timeouts.idle,
         limits=spec.limits.model_dump(exclude_none=True) if spec.limits else {},
         page=spec.page.model_dump(by_alias=True, exclude_none=True) if spec.page else {},
-        actions=dict(spec.actions if actions is None else actions),
-        meanings=tuple(_meaning(rule) for rule in spec.errors),
+        actions=dict(compiled),
+        meanings=tuple(meaning(rule) for rule in spec.errors),
         allow_redirects=spec.allow_redirects,
         echo_allowed=spec.echo_allowed,
         probe=spec.probe,
@@ -72,16 +69,6 @@ def compile_connector(
         source=source,
         logo=logo,
         guide=guide,
-    )
-
-
-def _meaning(rule: ErrorRule) -> Meaning:
-    return Meaning(
-        status=rule.status,
-        when=compile_template(rule.when) if rule.when is not None else None,
-        text=rule.text.lower() if rule.text is not None else None,
-        cause=rule.cause,
-        outcome=rule.as_,
     )
 
 
@@ -248,36 +235,3 @@ def _sendable(query: Mapping[str, Any], scope: Scope) -> dict[str, str]:
         if isinstance(text, int | str) and compile_template(str(text)).names <= scope.names:
             out[name] = str(text)
     return out
-
-
-def _check_actions(spec: ConnectorSpec, check: Checker) -> None:
-    for key, action in spec.actions.items():
-        at: Location = ("actions", key)
-        if isinstance(action.map, str) and action.map not in spec.actions:
-            check.fault((*at, "map"), f"`map` names the action `{action.map}`, which does not exist")
-        if action.page is True and spec.page is None:
-            check.fault((*at, "page"), "`page: true` needs a `page:` at the top of the file")
-        for index, step in enumerate(action.steps):
-            if step.call is not None and step.call not in spec.actions:
-                check.fault((*at, "steps", index, "call"), f"the action `{step.call}` does not exist")
-        for name, tree in action.model_dump(exclude_unset=True, by_alias=True).items():
-            if name not in ("tests", "examples", "input", "help", "label"):
-                _check_tree(tree, (*at, name), None if name == "map" else _ACTION_ROOTS, check)
-
-
-def _check_tree(tree: Any, at: Location, roots: frozenset[str] | None, check: Checker) -> None:
-    if isinstance(tree, dict):
-        for key, value in tree.items():
-            _check_tree(value, (*at, key), roots, check)
-    elif isinstance(tree, list):
-        for index, value in enumerate(tree):
-            _check_tree(value, (*at, index), roots, check)
-    elif isinstance(tree, str) and "${" in tree:
-        try:
-            unknown = compile_template(tree).names - (roots or compile_template(tree).names)
-        except ExpressionError as error:
-            check.fault(at, str(error))
-            return
-        if unknown:
-            known = ", ".join(sorted(_ACTION_ROOTS))
-            check.fault(at, f"`${{{min(unknown)}}}` is not known in an action; expressions start with {known}")

@@ -164,6 +164,7 @@ class Meaning:
     text: str | None = None  # lower case
     cause: str | None = None  # of the diagnosis table
     outcome: str | None = None
+    message: Template | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +194,7 @@ class Connector:
     first_byte_seconds: float = 60.0  # of a proxied call, until its answer begins
     idle_seconds: float = 30.0  # between two parts of that answer
     page: Mapping[str, Any] = field(default_factory=dict)
-    actions: Mapping[str, Any] = field(default_factory=dict)  # validated spec models, or UnrunnableAction
+    actions: Mapping[str, Any] = field(default_factory=dict)  # actions.Action, or UnrunnableAction
     meanings: tuple[Meaning, ...] = ()  # the file's `errors`
     allow_redirects: bool = False
     probe: bool = True  # health probes may send the test request now and then

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -22,7 +22,14 @@ _CAUSE_OF: Final = {
 
 def declared_cause(connector: Connector, status: int, headers: Mapping[str, str], body: bytes) -> str | None:
     """The cause that the first matching rule of the connector gives, or None."""
-    if not connector.meanings:
+    telling = [m for m in connector.meanings if m.cause is not None or m.outcome in _CAUSE_OF]
+    found = first_meaning(telling, status, headers, body)
+    return None if found is None else found.cause or _CAUSE_OF[found.outcome or ""]
+
+
+def first_meaning(meanings: Sequence[Meaning], status: int, headers: Mapping[str, str], body: bytes) -> Meaning | None:
+    """The first rule whose conditions hold for an answer, or None."""
+    if not meanings:
         return None
     text = body[:_READ].decode("utf-8", "replace").lower()
     try:
@@ -30,11 +37,7 @@ def declared_cause(connector: Connector, status: int, headers: Mapping[str, str]
     except orjson.JSONDecodeError:
         data = None
     scope = {"response": {"status": status, "headers": dict(headers), "body": data}}
-    for meaning in connector.meanings:
-        cause = meaning.cause or _CAUSE_OF.get(meaning.outcome or "")
-        if cause is not None and _holds(meaning, status, text, scope):
-            return cause
-    return None
+    return next((meaning for meaning in meanings if _holds(meaning, status, text, scope)), None)
 
 
 def _holds(meaning: Meaning, status: int, text: str, scope: Mapping[str, Any]) -> bool:

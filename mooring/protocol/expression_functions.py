@@ -92,6 +92,11 @@ def _replace(value: Any, old: Any, new: Any) -> Any:
     return value.replace(old, new)
 
 
+def _count(value: Any) -> Any:
+    """How many elements a list, object or text has; of anything else nothing."""
+    return len(value) if isinstance(value, list | Mapping | str) else UNDEFINED
+
+
 FUNCTIONS: Final[Mapping[str, Function]] = {
     "present": Function(_present, 1, 1),
     "missing": Function(is_missing, 1, 1),
@@ -99,6 +104,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
     "includesSome": Function(_includes_some, 2, 2),
     "keys": Function(_keys, 1, 1),
     "values": Function(_values, 1, 1),
+    "count": Function(_count, 1, 1),
     "now": Function(_now, 0, 0),
     "encodeBase64": _of_text(_encode_base64),
     "decodeBase64": _of_text(_decode_base64),

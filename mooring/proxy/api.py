@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import time
 from typing import Annotated, Any
@@ -15,16 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from mooring import errors
 from mooring.accounts.context import Context
-from mooring.diagnosis.answers import BODY_READ
 from mooring.identity.api import caller_with
 from mooring.identity.service import Caller
 from mooring.kit import clock, ids
-from mooring.kit.http import HttpFailure
 from mooring.kit.web import Json
 from mooring.logs.writer import Entry
-from mooring.protocol.headers import inbound, raw
-from mooring.protocol.redact import redact_json
-from mooring.proxy import heartbeat, refusals, retries, service
+from mooring.protocol.headers import raw
+from mooring.proxy import heartbeat, reading, retries, service
 from mooring.proxy.service import Answer, Call
 
 router = APIRouter(tags=["Proxy"])
@@ -32,7 +28,6 @@ router = APIRouter(tags=["Proxy"])
 AnyReader = Annotated[Caller, Depends(caller_with("unified:read"))]
 
 CALLER_GONE = 499  # in the log only
-MAX_ANSWER = 32 << 20  # bytes; larger answers go through /proxy, which streams
 METHODS = ("get", "post", "put", "patch", "delete", "head", "options")
 
 
@@ -194,53 +189,8 @@ def _json(content: Any) -> bytes:
 
 async def envelope(answer: Answer, entry: Entry | None = None) -> dict[str, Any]:
     """The provider's whole answer as one JSON object, with the credential masked."""
-    body = bytearray()
-    try:
-        async for chunk in answer.response.chunks():
-            body += answer.scanner.mask(chunk) if answer.scanner else chunk
-            if len(body) > MAX_ANSWER:
-                raise errors.ProviderError(
-                    f"the answer of {answer.connector.title} is larger than {MAX_ANSWER >> 20} MiB",
-                    code="AnswerTooLargeError",
-                    hint="Use /proxy/…, which streams.",
-                )
-    except HttpFailure as e:
-        raise service.refusal(answer.connector.title, e) from None
-    if answer.scanner:
-        body += answer.scanner.flush()
-    if entry is not None:
-        entry.bytes_down = len(body)
-        if (refused := refusals.watch(answer)) is not None:
-            refused.take(bytes(body[:BODY_READ]))
-            refused.note(entry)
-        if entry.record is not None:
-            entry.record.take(bytes(body))
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in inbound(answer.response.raw_headers):
-        if answer.scanner:
-            raw_value = answer.scanner.mask(raw_value) + answer.scanner.flush()
-        name, value = raw_name.decode("latin-1"), raw_value.decode("utf-8", "replace")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    data = _decode(bytes(body), headers.get("content-type", ""))
-    status = answer.response.status
-    out: dict[str, Any] = {"status": status, "headers": headers, "data": data}
-    if status >= 400:
-        shown = redact_json(data) if isinstance(data, dict | list) else data
-        out["provider_errors"] = [{"status": status, "url": answer.url, "raw": shown, "headers": headers}]
+    whole = await reading.read(answer, entry)
+    out: dict[str, Any] = {"status": whole.status, "headers": whole.headers, "data": whole.data}
+    if whole.status >= 400:
+        out["provider_errors"] = [whole.as_error()]
     return out
-
-
-def _decode(raw: bytes, content_type: str) -> Any:
-    """JSON as JSON, text as text, anything else as base64 text."""
-    if not raw:
-        return None
-    kind = content_type.partition(";")[0].strip().lower()
-    if kind.endswith(("/json", "+json")) or raw[:1] in b"{[":
-        try:
-            return orjson.loads(raw)
-        except orjson.JSONDecodeError:
-            pass
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return base64.b64encode(raw).decode()

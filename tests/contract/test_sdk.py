@@ -143,6 +143,34 @@ def test_the_proxy(sdk: NodeClient, account: str) -> None:
     assert refused.http.body["provider_errors"][0]["status"] == 404
 
 
+def test_actions_are_listed_and_run(sdk: NodeClient, account: str) -> None:
+    listed = sdk.call("actions.listActionsMeta", filter={"connectors": "sandbox"}, include=["operation_details"])
+    (connector,) = listed.result["actionsMetaPaginated"]["data"]
+    assert (connector["key"], connector["name"]) == ("sandbox", "Sandbox")
+    assert {a["id"] for a in connector["actions"]} >= {"sandbox_list_employees", "sandbox_create_employee"}
+    assert all(a["operationDetails"]["input_schema"]["type"] == "object" for a in connector["actions"])
+
+    def run(action: str, **more: Any) -> dict[str, Any]:
+        # This version has no place for the account but the headers of the action.
+        called = sdk.call("actions.rpcAction", action=action, headers={"x-account-id": account}, **more)
+        assert called.http.status == 200 and called.result["actionsRpcResponse"] is not None
+        body: dict[str, Any] = called.http.body
+        return body
+
+    first = run("sandbox_list_employees", query={"page_size": 2})
+    assert len(first["data"]) == 2
+    second = run("sandbox_list_employees", query={"page_size": 2, "next": first["next"]})
+    assert second["data"][0]["id"] not in {person["id"] for person in first["data"]}
+    one = run("sandbox_get_employee", path={"id": second["data"][0]["id"]})
+    assert one["data"] == second["data"][0]
+    with pytest.raises(SdkError) as caught:
+        run("sandbox_nothing")
+    assert caught.value.status_code == 404
+    with pytest.raises(SdkError) as caught:
+        run("sandbox_get_employee")
+    assert caught.value.status_code == 400
+
+
 def test_the_logs(sdk: NodeClient, owner: Project, account: str) -> None:
     sdk.call("proxy.proxyRequest", xAccountId=account, proxyRequestBody={"path": "/api/me"})
     sdk.call("proxy.proxyRequest", xAccountId=account, proxyRequestBody={"path": "/api/status/500"})
