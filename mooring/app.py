@@ -32,6 +32,7 @@ from mooring.kit.server import SAFE_HEADERS, AsgiApp, Receive, Scope, Send
 from mooring.kit.web import DEFAULT_POLICY, Json, fault, install_error_handlers, limit_body, send_error
 from mooring.logs import api as logs_api
 from mooring.logs.writer import Entry
+from mooring.mcp import endpoint as mcp_endpoint
 from mooring.metrics import api as metrics_api
 from mooring.proxy import api as proxy_api
 from mooring.proxy import handler as proxy_handler
@@ -87,7 +88,9 @@ def create_app(settings: Settings, *, public_url: str) -> Edge:
     ):
         api.include_router(module.router)
     _add_health(api)
-    return Edge(api, settings, public_url)
+    tools = mcp_endpoint.Endpoint()
+    api.router.routes.append(mcp_endpoint.route(tools))
+    return Edge(api, settings, public_url, tools)
 
 
 def _add_health(api: FastAPI) -> None:
@@ -156,8 +159,9 @@ async def _cors(context: Context, scope: Scope) -> list[tuple[bytes, bytes]]:
 class Edge:
     """What every request meets first: health of the process, request id, CORS of the Hub, safe headers, the hot path."""
 
-    def __init__(self, api: FastAPI, settings: Settings, public_url: str) -> None:
+    def __init__(self, api: FastAPI, settings: Settings, public_url: str, tools: mcp_endpoint.Endpoint) -> None:
         self.api = api
+        self._tools = tools
         self._settings = settings
         self.public_url = public_url
         self._context: Context | None = None
@@ -177,6 +181,7 @@ class Edge:
             yield context
         finally:
             self._context = None
+            await self._tools.aclose()
             await close_context(context)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

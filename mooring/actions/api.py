@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
-import time
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -17,19 +15,15 @@ from starlette.datastructures import QueryParams
 from mooring import errors
 from mooring.accounts import service as account_service
 from mooring.accounts.context import Context
-from mooring.actions import engine, listing
-from mooring.actions.engine import Result
+from mooring.actions import listing, running
 from mooring.actions.indexes import indexes
-from mooring.actions.inputs import gather
 from mooring.connectors.actions import Action
-from mooring.connectors.definition import Connector, UnrunnableAction
+from mooring.connectors.definition import Connector
 from mooring.identity.api import caller_with
 from mooring.identity.service import Caller
-from mooring.kit import clock, ids
 from mooring.kit.web import Json
 from mooring.logs.writer import Entry
 from mooring.proxy import heartbeat, service
-from mooring.proxy.api import CALLER_GONE
 
 router = APIRouter(prefix="/actions", tags=["Actions"])
 
@@ -210,25 +204,18 @@ async def run_action(
     with the proxy.
     """
     context: Context = request.app.state.context
-    entry = Entry(
-        id=request.scope.get("mooring.request_id") or ids.time_uuid(),
-        category="unified",
-        project_id=caller.project_id,
-        method="POST",
-        path="/actions/rpc",
-        started_at=clock.timestamp(),
-        service="actions",
-        source_id=caller.key_id,
-        source_ip=request.client.host if request.client else None,
+    entry = running.begun(
+        context,
+        caller,
+        "/actions/rpc",
+        id=request.scope.get("mooring.request_id"),
+        address=request.client.host if request.client else None,
+        traceparent=request.headers.get("traceparent"),
     )
-    if caller.advanced_logs != "off":
-        entry.keep_details(errors_only=caller.advanced_logs == "errors", days=caller.advanced_logs_days)
-    if context.logs.listener is not None:
-        entry.traceparent = request.headers.get("traceparent")
     request.scope["mooring.logged"] = True
     wait = service.preferred_wait(request.headers.get("prefer", ""))
     account_id, body.headers = _account_of(body)
-    work = _logged(context, caller, body, x_account_id or account_id, entry, wait)
+    work = _answered(context, caller, body, x_account_id or account_id, entry, wait)
     if not heartbeat.is_asked_for(request.headers.getlist("prefer")):
         return await work
     return await heartbeat.serve(work, entry.id)
@@ -242,78 +229,17 @@ def _account_of(body: RunRequest) -> tuple[str | None, dict[str, Any] | None]:
     return body.account_id or (named[0] if named else None), kept or None
 
 
-async def _logged(
+async def _answered(
     context: Context, caller: Caller, body: RunRequest, account_id: str | None, entry: Entry, wait: float
 ) -> Response:
-    begun = time.perf_counter()
-    status, code = 500, "InternalError"
-    try:
-        response = _response(await perform(context, caller, body, account_id, entry, wait=wait))
-        status, code = 200, ""
-        return response
-    except errors.MooringError as e:
-        status, code = e.status, e.error_code
-        raise
-    except asyncio.CancelledError:
-        status, code = CALLER_GONE, "CallerGoneError"
-        raise
-    finally:
-        spent = (time.perf_counter() - begun) * 1000
-        context.counters.call(entry.provider, code or None, status, spent, entry.provider_ms)
-        context.logs.add(entry.finish(status, spent, error_code=code or None))
-
-
-async def perform(
-    context: Context, caller: Caller, body: RunRequest, account_id: str | None, entry: Entry, *, wait: float
-) -> Result:
-    """Find account and action, check the arguments, and run. Raises what these find."""
-    if not account_id:
-        raise errors.BadRequest("the header x-account-id is missing", hint="Send the id of a linked account in it.")
-    serving = await context.accounts.get(caller.project_id, account_id)
-    entry.account_id, entry.provider = serving.id, serving.connector.key
-    entry.origin_owner_id = serving.origin_owner_id
-    action = action_of(serving.connector, body.action)
-    entry.action = listing.name_of(serving.connector, action)
     given = {"path": body.path, "query": body.query, "headers": body.headers, "body": body.body}
-    arguments = gather(action, given, next=body.next)
-    return await engine.run(context, serving, action, arguments, entry, wait=wait)
-
-
-def action_of(connector: Connector, name: str) -> Action:
-    """The action of a name. Raises NotFound with the nearest name, NotSupported for one that can't be run."""
-    found = listing.find(connector, name)
-    if found is not None:
-        return found
-    unrunnable = connector.actions.get(name.removeprefix(f"{connector.key}_"))
-    if isinstance(unrunnable, UnrunnableAction):
-        raise errors.NotSupported(
-            f"the action {unrunnable.key!r} of {connector.title} can't be run: {unrunnable.reason}"
-        )
-    import difflib
-
-    names = [listing.name_of(connector, action) for action in listing.runnable(connector)]
-    near = difflib.get_close_matches(name, names, 1, 0.5)
-    hint = f"Did you mean {near[0]!r}?" if near else "GET /actions lists the actions of each connector."
-    raise errors.NotFound(f"{connector.title} has no action {name[:120]!r}", code="ActionNotFoundError", hint=hint)
-
-
-def shaped(data: Any) -> Any:
-    """The data of a run as published clients take it: an object, a list of objects, or null (contract §2.7).
-
-    Anything else is wrapped: `{"value": …}`.
-    """
-    if isinstance(data, list):
-        return [item if isinstance(item, dict) else {"value": item} for item in data]
-    return data if data is None or isinstance(data, dict) else {"value": data}
-
-
-def _response(result: Result) -> Response:
+    result = await running.logged(context, caller, account_id, body.action, given, entry, next=body.next, wait=wait)
     if result.file is None:
-        return Json({"data": shaped(result.data), "next": result.next})
+        return Json({"data": running.shaped(result.data), "next": result.next})
     headers = {"x-content-type-options": "nosniff", "content-disposition": "attachment"}
-    given = result.file.headers.get("content-disposition", "")
-    if given.partition(";")[0].strip().lower() in {"attachment", "inline"}:
-        headers["content-disposition"] = "attachment" + given[len(given.partition(";")[0]) :]
+    name = result.file.headers.get("content-disposition", "")
+    if name.partition(";")[0].strip().lower() in {"attachment", "inline"}:
+        headers["content-disposition"] = "attachment" + name[len(name.partition(";")[0]) :]
     kind = result.file.headers.get("content-type", "application/octet-stream")
     return Response(result.file.body, media_type=kind, headers=headers)
 
