@@ -32,7 +32,7 @@ demo: $(VENV)/.runtime ## Run the main job on this machine, with the sandbox as 
 	@$(BIN)/mooring demo $(ARGS)
 
 test: $(VENV)/.dev ## Run all tests; installs the servers they run against
-	@scripts/install-test-deps --only postgres,redis,redmine,chromium,nginx,node
+	@scripts/install-test-deps --only postgres,redis,redmine,chromium,nginx,node,python
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.dev ## Format, lint, types, layers, generated files

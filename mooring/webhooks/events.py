@@ -14,6 +14,7 @@ BODY_LIMIT = 20_000  # bytes; Standard Webhooks: under 20 kB
 _ENVELOPE_ROOM = 1_500
 
 DISABLED = "webhook_endpoint.disabled"
+FEEDBACK = "tool_feedback.created"
 TEST = "webhook_endpoint.test"
 
 EVENTS: Final[dict[str, str]] = {
@@ -34,6 +35,7 @@ EVENTS: Final[dict[str, str]] = {
     "connection_attempt.authenticated": "A connection attempt ended with a linked account.",
     "connection_attempt.error": "A connection attempt failed.",
     "connection_attempt.cancelled": "An end user gave a connection attempt up.",
+    FEEDBACK: "Somebody said how a tool did for them.",
     DISABLED: "Mooring switched an endpoint off: it answered 410, or failed for five days.",
     TEST: "A test delivery that somebody asked for; sent whatever the endpoint's filter says.",
 }
