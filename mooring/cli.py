@@ -294,6 +294,35 @@ def connectors_check(
         raise typer.Exit(2)
 
 
+@connectors_app.command("test")
+def connectors_test(
+    keys: Annotated[list[str] | None, typer.Argument(help="Keys of connectors; none tests them all.")] = None,
+) -> None:
+    """Run the tests that stand beside actions, with their recorded answers. Nothing is sent anywhere."""
+    import asyncio
+
+    from mooring.actions.trial import try_connector, untested
+    from mooring.connectors.registry import load_registry
+
+    registry = load_registry(load_settings().connectors_dir)
+    if unknown := [key for key in keys or () if key not in registry]:
+        raise errors.ConfigurationError(f"there is no connector {unknown[0]!r}; `mooring connectors list` shows them")
+    passed = failed = 0
+    for key in keys or registry:
+        connector = registry[key]
+        for outcome in asyncio.run(try_connector(connector)):
+            if outcome.problem is None:
+                passed += 1
+                continue
+            failed += 1
+            typer.echo(f"{outcome.connector} {outcome.action}: {outcome.test}: {outcome.problem}", err=True)
+        if keys and (bare := list(untested(connector))):
+            typer.echo(f"{key}: without a test: {', '.join(bare)}", err=True)
+    typer.echo(f"{passed} tests passed, {failed} failed")
+    if failed:
+        raise typer.Exit(1)
+
+
 @keys_app.command("create")
 def api_key_create(
     label: Annotated[str, typer.Option(help="What the key is for.")] = "default",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import quote, urlencode, urljoin
@@ -19,7 +19,6 @@ from mooring.actions.mapping import mapped
 from mooring.actions.paging import Position
 from mooring.connectors.actions import PATH_INPUT, Action, ActionRequest, Paging, Step
 from mooring.connectors.definition import Connector, Meaning
-from mooring.identity.service import ProjectId
 from mooring.logs.writer import Entry
 from mooring.protocol.expressions import UNDEFINED, ExpressionError, to_text
 from mooring.protocol.headers import raw
@@ -43,16 +42,17 @@ class Result:
     file: Whole | None = None
 
 
+Exchange = Callable[[Call], Awaitable[tuple[Whole, str]]]
+"""Sends one request and reads its answer; with the base URL that it went to."""
+
+
 @dataclass(slots=True)
 class _Run:
     """One run, and what it may still do."""
 
-    context: Context
-    project: ProjectId
-    account_id: str
+    exchange: Exchange
     connector: Connector
     public: Mapping[str, Any]
-    entry: Entry
     wait: float
     left: int = MOST_REQUESTS
 
@@ -65,20 +65,33 @@ class _Answered:
     ignored: bool = field(default=False)
 
 
+def through(context: Context, serving: Serving, entry: Entry) -> Exchange:
+    """Exchanges through a linked account, on the proxy's road; the entry gets a step for each."""
+
+    async def exchange(ask: Call) -> tuple[Whole, str]:
+        answer = await service.call(context, serving.project_id, serving.id, ask, entry)
+        try:
+            return await reading.read(answer, entry), answer.origin
+        finally:
+            await answer.aclose()
+
+    return exchange
+
+
 async def run(
-    context: Context,
-    serving: Serving,
+    exchange: Exchange,
+    connector: Connector,
+    public: Mapping[str, Any],
     action: Action,
     arguments: Arguments,
-    entry: Entry,
     *,
     wait: float = service.QUEUE_SECONDS,
 ) -> Result:
-    """Run the action, within the contract's minute.
+    """Run the action, within the contract's minute. `public` is what expressions see as `auth`.
 
-    Raises the refusals of `proxy.service.call`, those that the provider's answers mean, and RequestTooSlow.
+    Raises what `exchange` raises, the refusals that the provider's answers mean, and RequestTooSlow.
     """
-    running = _Run(context, serving.project_id, serving.id, serving.connector, serving.public, entry, wait)
+    running = _Run(exchange, connector, public, wait)
     try:
         async with asyncio.timeout(service.LIFE_SECONDS):
             return await _run(running, action, arguments, depth=1)
@@ -188,15 +201,11 @@ async def _request(
     position: Position | None,
 ) -> _Answered:
     turned = paging.turn(pages, position, arguments.page_size) if pages is not None else paging.Turn()
-    ask = _call(request, scope, arguments, turned, running.wait)
+    ask = _call(request, scope, arguments, turned, running)
     running.left -= 1
     if running.left < 0:
         raise errors.Unprocessable(f"the action needs more than {MOST_REQUESTS} requests to the provider")
-    answer = await service.call(running.context, running.project, running.account_id, ask, running.entry)
-    try:
-        whole = await reading.read(answer, running.entry)
-    finally:
-        await answer.aclose()
+    whole, base = await running.exchange(ask)
     if not outcomes.judge(running.connector, meanings, whole):
         return _Answered(None, None, whole, ignored=True)
     data = whole.data
@@ -216,7 +225,7 @@ async def _request(
             scope=seen,
         )
         if following is not None and pages.style == "link":
-            following = Position(urljoin(_address(answer.origin, ask), str(following.value)), following.size)
+            following = Position(urljoin(_address(base, ask), str(following.value)), following.size)
     return _Answered(data, following, whole)
 
 
@@ -231,7 +240,7 @@ def _address(base: str, ask: Call) -> str:
 
 
 def _call(
-    request: ActionRequest, scope: Mapping[str, Any], arguments: Arguments, turned: paging.Turn, wait: float
+    request: ActionRequest, scope: Mapping[str, Any], arguments: Arguments, turned: paging.Turn, running: _Run
 ) -> Call:
     headers = {name: str(value) for name, value in arguments.of("headers").items()} if arguments.places else {}
     for name, template in request.headers.items():
@@ -239,7 +248,7 @@ def _call(
         if value is not UNDEFINED and value is not None:
             headers[name] = _text(value)
     headers |= {name: _text(value) for name, value in turned.parameters.get("headers", {}).items()}
-    names = {name.lower() for name in headers}
+    names = {name.lower() for name in (*headers, *running.connector.headers)}  # the connector's own are added later
     body = _body(request, scope, arguments, turned)
     if body is not None and "content-type" not in names:
         headers["content-type"] = "application/json"
@@ -256,7 +265,7 @@ def _call(
         headers=raw(list(headers.items())),
         body=body,
         url=turned.url,
-        wait=wait,
+        wait=running.wait,
     )
 
 

@@ -73,7 +73,8 @@ async def logged(
         action = action_of(serving.connector, name)
         entry.action = listing.name_of(serving.connector, action)
         arguments = gather(action, given, next=next)
-        result = await engine.run(context, serving, action, arguments, entry, wait=wait)
+        exchange = engine.through(context, serving, entry)
+        result = await engine.run(exchange, serving.connector, serving.public, action, arguments, wait=wait)
         status, code = 200, ""
         return result
     except errors.MooringError as e:

@@ -78,7 +78,7 @@ async def read(answer: Answer, entry: Entry | None = None) -> Whole:
         name, value = raw_name.decode("latin-1"), raw_value.decode("utf-8", "replace")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return Whole(
-        answer.response.status, headers, bytes(body), _decode(bytes(body), headers.get("content-type", "")), answer.url
+        answer.response.status, headers, bytes(body), decode(bytes(body), headers.get("content-type", "")), answer.url
     )
 
 
@@ -91,8 +91,8 @@ def _looks_like_json(raw: bytes, content_type: str) -> bool:
     return kind.endswith(("/json", "+json")) or raw[:1] in (b"{", b"[")
 
 
-def _decode(raw: bytes, content_type: str) -> Any:
-    """JSON as JSON, text as text, anything else as base64 text."""
+def decode(raw: bytes, content_type: str) -> Any:
+    """A body as data: JSON as JSON, text as text, anything else as base64 text."""
     if not raw:
         return None
     if _looks_like_json(raw, content_type):

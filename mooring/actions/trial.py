@@ -1,0 +1,131 @@
+"""Run the tests that stand beside actions: the real engine, with recorded answers instead of a provider."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from mooring import errors
+from mooring.actions import engine
+from mooring.actions.engine import Exchange
+from mooring.actions.inputs import gather
+from mooring.connectors.actions import Action
+from mooring.connectors.definition import Connector
+from mooring.proxy.reading import Whole, decode
+from mooring.proxy.service import Call
+
+BASE = "https://provider.example"
+_ASPECTS = frozenset({"data", "next", "error", "requests"})
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one test ended; `problem` is None when it passed."""
+
+    connector: str
+    action: str
+    test: str
+    problem: str | None
+
+
+async def try_connector(connector: Connector) -> list[Outcome]:
+    """Run every test of a connector's actions."""
+    out = []
+    for action in connector.actions.values():
+        if isinstance(action, Action):
+            for number, test in enumerate(action.tests, 1):
+                name = str(test.get("name") or f"test {number}")
+                out.append(Outcome(connector.key, action.key, name, await _try(connector, action, test)))
+    return out
+
+
+async def _try(connector: Connector, action: Action, test: Mapping[str, Any]) -> str | None:
+    asked: list[str] = []
+    given = dict(test.get("input", {}))
+    seen: dict[str, Any] = {"data": None, "next": None, "error": None}
+    try:
+        arguments = gather(action, {"body": {k: v for k, v in given.items() if k != "next"}}, next=given.get("next"))
+        result = await engine.run(
+            _recorded(connector, test.get("replies", []), asked), connector, {}, action, arguments
+        )
+        seen |= {"data": result.data if result.file is None else result.file.data, "next": result.next is not None}
+    except errors.MooringError as e:
+        seen["error"] = e.error_code
+        seen["message"] = "; ".join([e.message, *e.errors])
+    seen["requests"] = asked
+    return _difference(test.get("expect"), seen)
+
+
+def _recorded(connector: Connector, replies: list[Mapping[str, Any]], asked: list[str]) -> Exchange:
+    """Answers in the order of the file: each serves once, the last one of its kind for ever."""
+    left = list(replies)
+
+    async def exchange(ask: Call) -> tuple[Whole, str]:
+        target = (ask.url.removeprefix(BASE) if ask.url else ask.path) + ("?" + ask.query if ask.query else "")
+        body = ask.body.decode() if isinstance(ask.body, bytes) else ""
+        asked.append(f"{ask.method} {target}" + (f" {body}" if body not in {"", "{}"} else ""))
+        for reply in left:
+            if _matches(reply.get("match"), ask.method, target):
+                if sum(_matches(r.get("match"), ask.method, target) for r in left) > 1:
+                    left.remove(reply)
+                return _answer(connector, reply, target), BASE
+        raise errors.ProviderError(f"no reply of the test fits {ask.method} {target}", code="NoReplyError")
+
+    return exchange
+
+
+def _matches(pattern: str | None, method: str, target: str) -> bool:
+    """`GET /path`, `/path` or a pattern with `*`; a query counts only where the pattern has one."""
+    if pattern is None:
+        return True
+    wanted, _, path = pattern.rpartition(" ")
+    if wanted and wanted.upper() != method:
+        return False
+    shown = target if "?" in path else target.partition("?")[0]
+    return fnmatch.fnmatchcase(shown, path.replace("[", "[[]"))
+
+
+def _answer(connector: Connector, reply: Mapping[str, Any], target: str) -> Whole:
+    headers = {name.lower(): str(value) for name, value in reply.get("headers", {}).items()}
+    content = reply.get("body")
+    if reply.get("file"):
+        body = (Path(connector.source).parent / str(reply["file"])).read_bytes()
+    elif isinstance(content, str):
+        body = content.encode()
+    else:
+        body = b"" if content is None else orjson.dumps(content)
+        headers.setdefault("content-type", "application/json")
+    return Whole(
+        int(reply.get("status", 200)), headers, body, decode(body, headers.get("content-type", "")), BASE + target
+    )
+
+
+def _difference(expect: Any, seen: Mapping[str, Any]) -> str | None:
+    """What is not as expected: the data alone, or some of data, next, error and requests."""
+    wanted = expect if isinstance(expect, Mapping) and expect and set(expect) <= _ASPECTS else {"data": expect}
+    if "error" not in wanted and seen["error"] is not None:
+        return f"refused with {seen['error']}: {seen['message']}"
+    for aspect, value in wanted.items():
+        found = seen[aspect]
+        if aspect == "next" and isinstance(value, bool):
+            found = bool(found)
+        if found != value and not (aspect == "data" and expect is None):
+            return f"{aspect}: expected {_short(value)}, got {_short(found)}"
+    return None
+
+
+def _short(value: Any) -> str:
+    text = orjson.dumps(value, default=str).decode()
+    return text if len(text) <= 600 else text[:600] + "…"
+
+
+def untested(connector: Connector) -> Iterator[str]:
+    """Actions without a test."""
+    for action in connector.actions.values():
+        if isinstance(action, Action) and not action.tests:
+            yield action.key
