@@ -57,7 +57,14 @@ class Probe:
         return http.request(self.method, fill(self.path), params=fill(self.params), headers=fill(self.headers), **more)
 
 
-_NOT_PROBED = ("/connectors/meta/", "/connectors/availability/", "/organizations/", "/projects/", "/sessions/")
+_NOT_PROBED = (
+    "/connectors/meta/",
+    "/connectors/availability/",
+    "/organizations/",
+    "/projects/",
+    "/sessions/",
+    "/system/",
+)
 
 
 def routes() -> Iterator[tuple[str, str]]:

@@ -20,7 +20,7 @@ from tests.servers.ports import free_port
 
 ROLES = ("owner", "admin", "member", "viewer", "stranger", "nobody")
 _RANKS = {"viewer": 0, "member": 1, "admin": 2, "owner": 3}
-PREFIXES = ("/sessions", "/me", "/organizations", "/projects")
+PREFIXES = ("/sessions", "/me", "/organizations", "/projects", "/system")
 
 
 def routes() -> Iterator[tuple[str, str, str]]:
@@ -152,6 +152,19 @@ def test_the_first_person_is_made_over_the_api_once(tmp_path: Path) -> None:
         assert list(ok(mine.get("/me"))["organizations"].values()) == ["admin"]
         refused(guest.post("/set_up", json={**body, "email": "other@example.com"}), 404)
         assert PASSWORD not in hub.log() and query(hub, "SELECT count(*) FROM users") == [(1,)]
+
+
+def test_an_admin_sees_the_state_of_the_installation(crew: Crew) -> None:
+    http = bearer(crew.owner)
+    state = ok(http.get("/system"))
+    assert state["version"] and state["database"] in {"SQLite", "PostgreSQL"} and state["connectors"] >= 150
+    assert state["master_keys"][0]["primary"] is True and all(k["known"] for k in state["master_keys"])
+    assert {queue["kind"] for queue in state["queues"]} and state["audit_entries"] > 0
+    found = ok(http.post("/system/look"))["data"]
+    assert {f["severity"] for f in found} <= {"ok", "warn", "fail"} and any(f["check"] for f in found)
+    assert ok(http.post("/system/verify"))["why"] is None
+    refused(http.post("/system/jobs/999999999/revive"), 404)
+    refused(http.post("/system/jobs/x/revive"), 404)
 
 
 def test_the_second_factor_over_the_api(crew: Crew) -> None:

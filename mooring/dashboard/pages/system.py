@@ -19,7 +19,7 @@ from mooring.settings import reference, unknown
 HERE = "/dashboard/system"
 
 
-@get(HERE, "owner", api="mooring doctor, mooring jobs, mooring keys status")
+@get(HERE, "owner", api="GET /system, mooring doctor, mooring jobs, mooring keys status")
 async def show(view: View) -> Response:
     """What runs, and whether it is well. The quick checks only; `look` does the rest."""
     context = view.context
@@ -47,7 +47,7 @@ async def show(view: View) -> Response:
     )
 
 
-@post(HERE + "/look", "owner", api="mooring doctor")
+@post(HERE + "/look", "owner", api="POST /system/look, mooring doctor")
 async def look(view: View) -> Response:
     """Run the doctor's checks of host and database now. It changes nothing."""
     context = view.context
@@ -56,14 +56,14 @@ async def look(view: View) -> Response:
     return render(view, "findings.html", findings=sorted(found, key=lambda f: ("fail", "warn", "ok").index(f.severity)))
 
 
-@post(HERE + "/verify", "owner", api="mooring audit verify")
+@post(HERE + "/verify", "owner", api="POST /system/verify, mooring audit verify")
 async def verify(view: View) -> Response:
     """Follow the audit log's chain now."""
     verdict = await audit.verify(view.context.db, view.context.vault)
     return render(view, "verdict.html", verdict=verdict)
 
 
-@post(HERE + "/jobs/{id}/revive", "owner", api="mooring jobs --revive ID")
+@post(HERE + "/jobs/{id}/revive", "owner", api="POST /system/jobs/{id}/revive, mooring jobs --revive ID")
 async def revive(view: View) -> Response:
     """Let a dead job run again."""
     text = view.path("id")
