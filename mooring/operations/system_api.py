@@ -6,7 +6,7 @@ import os
 import platform
 from dataclasses import asdict
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
@@ -16,9 +16,6 @@ from mooring.accounts.context import Context
 from mooring.identity import audit
 from mooring.identity.person import Person, person_with
 from mooring.kit import jobs
-from mooring.operations import check_database, check_host, keys
-from mooring.operations.finding import Severity
-from mooring.settings import unknown
 
 router = APIRouter(prefix="/system", tags=["System"])
 
@@ -76,7 +73,7 @@ class Finding(BaseModel):
     """One thing that was looked at; if it is not well, why it matters and what to do."""
 
     check: str
-    severity: Severity
+    severity: Literal["ok", "warn", "fail"]
     seen: str
     why: str
     fix: str
@@ -100,6 +97,8 @@ class AuditVerdict(BaseModel):
 @router.get("")
 async def get_system(request: Request, person: Admin) -> SystemState:
     """What runs, and whether it is well. The quick looks only; POST /system/look does the rest."""
+    from mooring.operations import keys  # here and below: a process that nobody asks need not hold it in memory
+
     context: Context = request.app.state.context
     async with context.db.read() as tx:
         queues, dead = await jobs.state(tx), await jobs.dead_jobs(tx, limit=20)
@@ -136,6 +135,9 @@ async def get_system(request: Request, person: Admin) -> SystemState:
 @router.post("/look")
 async def look(request: Request, person: Admin) -> Findings:
     """Run the doctor's checks of host and database now. It changes nothing."""
+    from mooring.operations import check_database, check_host
+    from mooring.settings import unknown
+
     context: Context = request.app.state.context
     found, _ = check_host.examine(context.settings, unknown())
     found += await check_database.examine(context.db, context.vault, lambda _done, _total: None)
