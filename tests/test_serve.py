@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import signal
 import socket
@@ -219,8 +220,12 @@ def test_a_stop_lets_a_call_end_and_cuts_one_that_hangs(tmp_path: Path, provider
 
 def workers_of(hub: Hub) -> list[psutil.Process]:
     assert hub.process is not None
-    found = psutil.Process(hub.process.pid).children()
-    return [p for p in found if "serve" in p.cmdline() and p.status() != psutil.STATUS_ZOMBIE]
+    found = []
+    for child in psutil.Process(hub.process.pid).children():
+        with contextlib.suppress(psutil.Error):  # one that just died
+            if "serve" in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
+                found.append(child)
+    return found
 
 
 def listening(process: psutil.Process, port: int) -> bool:

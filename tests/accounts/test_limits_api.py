@@ -26,11 +26,14 @@ def test_windows_fill_and_a_pause_shows(limited: Linked, upstream: Upstream) -> 
     before = limits(limited)
     assert before["windows"] == [{"path": None, "requests": 5, "seconds": 2, "used": 0}]
     assert (before["in_flight"], before["queued"], before["blocked_for"]) == (0, 0, 0)
-    assert before["provider"] == {"breaker": "closed", "failures": 0, "open_for": 0, "in_flight": 0}
+    assert before["provider"]["breaker"] == "closed"
     assert (before["per"], before["share"], before["account_id"]) == ("account", 1, limited.account)
     for _ in range(3):
         limited(path="/x")
-    assert limits(limited)["windows"][0]["used"] in {1, 2, 3}  # on a slow machine one may have left the window
+    after = limits(limited)
+    assert after["windows"][0]["used"] in {1, 2, 3}  # on a slow machine one may have left the window
+    # Calls that were answered: whatever tests before this one did to a provider on the same port is forgotten.
+    assert after["provider"] == {"breaker": "closed", "failures": 0, "open_for": 0, "in_flight": 0}
     upstream.on("/x", answer(429, b"", "retry-after: 30"))
     assert limited(path="/x").status_code == 429
     assert 25 < limits(limited)["blocked_for"] <= 30
