@@ -17,6 +17,7 @@ from mooring.actions import outcomes, paging
 from mooring.actions.inputs import Arguments, gather
 from mooring.actions.mapping import mapped
 from mooring.actions.paging import Position
+from mooring.actions.s1.runner import Account, Runner
 from mooring.connectors.actions import PATH_INPUT, Action, ActionRequest, Paging, Step
 from mooring.connectors.definition import Connector, Meaning
 from mooring.logs.writer import Entry
@@ -46,14 +47,19 @@ Exchange = Callable[[Call], Awaitable[tuple[Whole, str]]]
 """Sends one request and reads its answer; with the base URL that it went to."""
 
 
+Opener = Callable[[], Awaitable[Mapping[str, Any]]]
+"""Opens the credential, for the rare step that signs with it."""
+
+
 @dataclass(slots=True)
 class _Run:
     """One run, and what it may still do."""
 
     exchange: Exchange
     connector: Connector
-    public: Mapping[str, Any]
+    account: Account
     wait: float
+    open: Opener | None = None
     left: int = MOST_REQUESTS
 
 
@@ -63,6 +69,22 @@ class _Answered:
     next: Position | None
     whole: Whole
     ignored: bool = field(default=False)
+
+
+def opener(context: Context, serving: Serving) -> Opener:
+    """Opens a linked account's credential, as it is at that moment."""
+
+    async def open() -> Mapping[str, Any]:
+        current = await context.accounts.get(serving.project_id, serving.id)
+        current.require_serving()
+        return current.open(context.vault)[1]
+
+    return open
+
+
+def account_of(serving: Serving) -> Account:
+    """What an action may know of a linked account."""
+    return Account(serving.id, serving.project_id, serving.method.key, serving.public)
 
 
 def through(context: Context, serving: Serving, entry: Entry) -> Exchange:
@@ -81,19 +103,22 @@ def through(context: Context, serving: Serving, entry: Entry) -> Exchange:
 async def run(
     exchange: Exchange,
     connector: Connector,
-    public: Mapping[str, Any],
+    account: Account,
     action: Action,
     arguments: Arguments,
     *,
     wait: float = service.QUEUE_SECONDS,
+    open: Opener | None = None,
 ) -> Result:
-    """Run the action, within the contract's minute. `public` is what expressions see as `auth`.
+    """Run the action, within the contract's minute.
 
     Raises what `exchange` raises, the refusals that the provider's answers mean, and RequestTooSlow.
     """
-    running = _Run(exchange, connector, public, wait)
+    running = _Run(exchange, connector, account, wait, open)
     try:
         async with asyncio.timeout(service.LIFE_SECONDS):
+            if action.program is not None:
+                return await _program(running, action, arguments)
             return await _run(running, action, arguments, depth=1)
     except TimeoutError:
         raise errors.RequestTooSlow(f"the action took longer than {service.LIFE_SECONDS:g} s") from None
@@ -101,10 +126,21 @@ async def run(
         raise errors.ProviderError(f"an expression of the action can't be worked out: {e}") from None
 
 
+async def _program(running: _Run, action: Action, arguments: Arguments) -> Result:
+    async def send(ask: Call) -> Whole:
+        running.left -= 1
+        if running.left < 0:
+            raise errors.Unprocessable(f"the action needs more than {MOST_REQUESTS} requests to the provider")
+        return (await running.exchange(ask))[0]
+
+    done = await Runner(send, running.connector, running.account, action, arguments, running.wait, running.open).run()
+    return Result(done.data, done.next, done.file)
+
+
 async def _run(running: _Run, action: Action, arguments: Arguments, *, depth: int) -> Result:
     if depth > DEEPEST:
         raise errors.Unprocessable(f"actions call each other more than {DEEPEST} deep")
-    scope: dict[str, Any] = {"input": dict(arguments.values), "steps": {}, "auth": dict(running.public)}
+    scope: dict[str, Any] = {"input": dict(arguments.values), "steps": {}, "auth": dict(running.account.public)}
     if action.request is None:
         return await _steps(running, action, scope, depth)
     position = None

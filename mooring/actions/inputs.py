@@ -12,6 +12,7 @@ import orjson
 
 from mooring import errors
 from mooring.connectors.actions import PLACES, Action, Input, Place
+from mooring.connectors.s1.program import InputRule
 
 _MISSING: Final = object()
 _SWITCHES: Final = frozenset({"debug", "next", "page_size"})  # of every call, in `query`
@@ -66,9 +67,33 @@ def gather(action: Action, given: Mapping[str, Any], *, next: str | None = None)
     if told is not None and not isinstance(told, str):
         faults.append("query.next: must be the text that a page before has given")
     faults += _unknown(action, groups)
+    if action.program is not None:
+        faults += [fault for rule in action.program.rules if (fault := _broken(rule, values)) is not None]
     if faults:
         raise errors.ValidationFailed("Validation failed", errors=faults)
     return Arguments(values, told, size, {i.name: i.place for i in action.inputs})
+
+
+def _broken(rule: InputRule, values: Mapping[str, Any]) -> str | None:
+    """What a rule over several inputs has against them."""
+    given = [name for name in rule.fields if name in values]
+    names = ", ".join(rule.fields)
+    if rule.kind == "atLeastOneOf" and not given:
+        return rule.message or f"at least one of {names} is required"
+    if rule.kind == "mutuallyExclusive" and len(given) > 1:
+        return rule.message or f"only one of {names} may be given"
+    if rule.kind == "requiredIf" and not given:
+        condition = rule.condition
+        value = values.get(str(condition.get("field")))
+        if "equals" in condition:
+            due = value == condition["equals"]
+        elif "notEquals" in condition:
+            due = value != condition["notEquals"]
+        else:
+            due = (value is not None) == (condition.get("present", True) is not False)
+        if due:
+            return rule.message or f"{names} is required here"
+    return None
 
 
 def _take(groups: dict[Place, dict[str, Any]], one: Input) -> Any:

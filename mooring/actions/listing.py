@@ -67,7 +67,7 @@ def details_of(action: Action) -> dict[str, Any]:
     out: dict[str, Any] = {
         "input_schema": action.schema(),
         "effects": list(action.effects),
-        "paged": action.paging is not None and bool(action.request),
+        "paged": action.paged,
         "examples": [dict(e) for e in action.examples],
     }
     if action.request is not None:

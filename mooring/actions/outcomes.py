@@ -62,6 +62,14 @@ def judge(connector: Connector, meanings: Iterable[Meaning], answer: Whole) -> b
 _WAITING: Final = (errors.RateLimited, errors.Unavailable)
 
 
+def refusal(connector: Connector, status: int, answer: Whole, words: str | None) -> errors.MooringError:
+    """The refusal for a status that a connector gives an answer, with the provider's own answer beside it."""
+    kind = _OF_STATUS.get(status, errors.ProviderError if status >= 500 else errors.BadRequest)
+    told = clean_line(words, 300) if words else _words(answer.data)
+    message = f"{connector.title} answered {answer.status}" + (f": {told}" if told else "")
+    return kind(message, extra={"provider_errors": [answer.as_error()]})
+
+
 def _declared(meaning: Meaning | None, answer: Whole) -> str | None:
     if meaning is None or meaning.message is None:
         return None

@@ -74,7 +74,15 @@ async def logged(
         entry.action = listing.name_of(serving.connector, action)
         arguments = gather(action, given, next=next)
         exchange = engine.through(context, serving, entry)
-        result = await engine.run(exchange, serving.connector, serving.public, action, arguments, wait=wait)
+        result = await engine.run(
+            exchange,
+            serving.connector,
+            engine.account_of(serving),
+            action,
+            arguments,
+            wait=wait,
+            open=engine.opener(context, serving),
+        )
         status, code = 200, ""
         return result
     except errors.MooringError as e:

@@ -14,12 +14,14 @@ from mooring import errors
 from mooring.actions import engine
 from mooring.actions.engine import Exchange
 from mooring.actions.inputs import gather
+from mooring.actions.s1.runner import Account
 from mooring.connectors.actions import Action
 from mooring.connectors.definition import Connector
 from mooring.proxy.reading import Whole, decode
 from mooring.proxy.service import Call
 
 BASE = "https://provider.example"
+_NOBODY = Account("recorded", "recorded", "recorded", {})
 _ASPECTS = frozenset({"data", "next", "error", "requests"})
 
 
@@ -51,7 +53,7 @@ async def _try(connector: Connector, action: Action, test: Mapping[str, Any]) ->
     try:
         arguments = gather(action, {"body": {k: v for k, v in given.items() if k != "next"}}, next=given.get("next"))
         result = await engine.run(
-            _recorded(connector, test.get("replies", []), asked), connector, {}, action, arguments
+            _recorded(connector, test.get("replies", []), asked), connector, _NOBODY, action, arguments
         )
         seen |= {"data": result.data if result.file is None else result.file.data, "next": result.next is not None}
     except errors.MooringError as e:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from mooring.connectors.definition import Meaning, Stage
+from mooring.connectors.s1.program import Program
 from mooring.protocol.template import Template
 
 Place = Literal["path", "query", "headers", "body"]
@@ -95,6 +96,14 @@ class Action:
     meanings: tuple[Meaning, ...] = ()
     examples: tuple[Mapping[str, Any], ...] = ()
     tests: tuple[Mapping[str, Any], ...] = ()
+    program: Program | None = None  # of a `.s1.yaml` file, instead of a request or steps
+
+    @property
+    def paged(self) -> bool:
+        """Whether its answer can have a `next`."""
+        if self.program is not None:
+            return self.program.paged
+        return self.paging is not None and self.request is not None
 
     @property
     def reads(self) -> bool:
@@ -108,10 +117,10 @@ class Action:
         for place in PLACES:
             inputs = [i for i in self.inputs if i.place == place]
             properties = {i.name: dict(i.schema) for i in inputs}
-            if place == "query" and self.paging is not None:
-                properties["next"] = {"type": "string", "description": "`next` of the page before."}
-                if self.paging.size_param is not None:
-                    properties["page_size"] = {"type": "integer", "minimum": 1, "maximum": 1000}
+            if place == "query" and (self.paging is not None or self.paged):
+                properties.setdefault("next", {"type": "string", "description": "`next` of the page before."})
+                if self.paging is None or self.paging.size_param is not None:
+                    properties.setdefault("page_size", {"type": "integer", "minimum": 1, "maximum": 1000})
             if not properties:
                 continue
             groups[place] = {"type": "object", "properties": properties, "additionalProperties": False}

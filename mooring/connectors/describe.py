@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mooring.connectors.actions import Action
 from mooring.connectors.definition import AuthMethod, Connector, Field, OAuth2, UnrunnableAction
 
 
@@ -17,6 +18,9 @@ def describe(connector: Connector) -> str:
         lines.append(f"  docs:       {connector.docs}")
     for method in connector.auth.values():
         lines += ["", *_method(method)]
+    runnable = [a for a in connector.actions.values() if isinstance(a, Action) and not a.internal]
+    if runnable:
+        lines += ["", f"  actions: {', '.join(a.key for a in runnable)}"]
     unrunnable = [a for a in connector.actions.values() if isinstance(a, UnrunnableAction)]
     if unrunnable:
         lines += ["", *(f"  action {a.key}: can't be run: {a.reason}" for a in unrunnable)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import quote, unquote_plus
@@ -24,7 +24,7 @@ from mooring.kit.limits import Gate
 from mooring.logs.writer import Entry
 from mooring.protocol.budgets import pause_of
 from mooring.protocol.headers import Header, outbound, raw
-from mooring.protocol.redact import SecretScanner, redact_url
+from mooring.protocol.redact import REDACTED, SecretScanner, redact_url
 from mooring.protocol.urls import join_path, origin_of
 from mooring.proxy import retries
 
@@ -42,12 +42,24 @@ ALLOW: Final = "GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE"  # RFC 9110 §15.5
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
+@dataclass(frozen=True, slots=True)
+class Late:
+    """A request that is written when the credential is open: a whole address, its query, headers, body, injection."""
+
+    url: str = field(repr=False)
+    query: str = field(repr=False)
+    headers: Sequence[Header] = field(repr=False)
+    body: bytes | None = field(repr=False)
+    injection: Injection
+
+
 @dataclass(slots=True)
 class Call:
     """What the caller wants: method, raw path under the base URL, raw query, headers (lower-case names), body.
 
     A body that is `bytes` can be sent again after a 401; a stream can't, and `length` is what was announced of it. `url`
-    replaces the base URL, within its origin.
+    replaces the base URL, within its origin. `late` writes everything but the method, each time that the call is sent, for
+    connectors whose own requests hold parts of the credential.
     """
 
     method: str
@@ -58,6 +70,7 @@ class Call:
     url: str | None = None
     length: int | None = None
     wait: float = QUEUE_SECONDS  # for a place inside the provider's rate limit; 0 also turns repetitions off
+    late: Callable[[Mapping[str, Any], Injection], Late] | None = field(default=None, repr=False)
 
 
 @dataclass(slots=True)
@@ -209,7 +222,7 @@ async def _serving_now(context: Context, serving: Serving) -> Serving | None:
 
 
 async def _send(context: Context, serving: Serving, ask: Call, entry: Entry, end: float) -> Answer:
-    planned = serving.planned(context.vault)
+    planned = serving.planned(context.vault) if ask.late is None else None
     if planned is not None:
         injection, secrets = planned
         given = ask.headers
@@ -217,8 +230,13 @@ async def _send(context: Context, serving: Serving, ask: Call, entry: Entry, end
         opened, scope = serving.open(context.vault)
         injection, secrets = inject(serving.method, scope), list(opened.values())
         given = ask.headers if not serving.connector.headers else _with_defaults(serving, scope, ask.headers)
-    url = target_url(injection, ask)
-    entry.url = redact_url(url)
+    if ask.late is None:
+        url = target_url(injection, ask)
+        entry.url = redact_url(url)
+    else:
+        given, injection, url, body = _written(serving, scope, ask.late(scope, injection))
+        ask = replace(ask, body=body)
+        entry.url = redact_url(_masked(url, secrets))
     headers = outbound(given, injection.headers)
     if ask.length is not None and ask.body is not None and not isinstance(ask.body, bytes):
         # A stream keeps its announced length: many providers answer 411 to a chunked upload.
@@ -286,6 +304,24 @@ async def _exchange(
         raise
     provider.answered()
     return response
+
+
+def _written(
+    serving: Serving, scope: dict[str, object], late: Late
+) -> tuple[Sequence[Header], Injection, str, bytes | None]:
+    """A request that was written late: its headers, what is injected, its whole address and its body."""
+    origin = origin_of(late.url)
+    path = late.url[len(late.url.partition("://")[0]) + 3 :].partition("/")[2]
+    url = target_url(replace(late.injection, base_url=origin), Call("", "/" + path, late.query, ()))
+    return _with_defaults(serving, scope, late.headers), late.injection, url, late.body
+
+
+def _masked(url: str, secrets: Iterable[str]) -> str:
+    """The address without what is secret of it, wherever it stands."""
+    for secret in secrets:
+        if len(secret) >= MASK_MINIMUM:
+            url = url.replace(quote(secret, safe=""), REDACTED).replace(secret, REDACTED)
+    return url
 
 
 def _with_defaults(serving: Serving, scope: dict[str, object], headers: Iterable[Header]) -> Sequence[Header]:

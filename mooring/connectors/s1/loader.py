@@ -14,17 +14,16 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from mooring.connectors.compile import CompileError, compile_connector
-from mooring.connectors.definition import Connector, UnrunnableAction
+from mooring.connectors.definition import Connector
 from mooring.connectors.problem import ConnectorFileError, Problem
+from mooring.connectors.s1.actions import Credentials, read_actions
 from mooring.connectors.s1.auth import auth_method, method_key
 from mooring.connectors.s1.bundle import read_bundle
-from mooring.connectors.s1.expressions import compile_s1
 from mooring.connectors.s1.notes import Notes
 from mooring.connectors.spec import ConnectorSpec
 from mooring.connectors.yaml_source import Location
 from mooring.protocol.expression_lexer import ExpressionError
 
-NOT_YET: Final = "actions of .s1.yaml files are not run in this release"
 _KNOWN: Final = frozenset(
     {
         "StackOne",
@@ -66,7 +65,7 @@ def load_s1(path: Path, *, key: str | None = None, strict: bool = False) -> Load
     (notes.faults if strict else notes.warnings).extend(bundle.faults)
     head = _head(notes, key)
     auth = _methods(notes, head)
-    actions = _actions(notes)
+    actions = read_actions(notes, _credentials(notes))
     if not auth and not notes.faults:
         notes.fault(("authentication",), "no auth method of this connector can be used here")
     if notes.faults:
@@ -152,35 +151,17 @@ def _compiles(notes: Notes, head: dict[str, Any], key: str, method: dict[str, An
     return False
 
 
-def _actions(notes: Notes) -> dict[str, Any]:
-    """The actions by id, each with the reason why it can't run, and their expressions checked."""
-    out: dict[str, Any] = {}
-    for index, raw in enumerate(notes.bundle.data["actions"]):
-        at: Location = ("actions", index)
-        key = raw.get("actionId") if isinstance(raw, dict) else None
-        if not isinstance(key, str) or not key:
-            notes.lenient(at, "an action is a mapping with an `actionId`; this one is left out")
-            continue
-        if key in out:
-            notes.lenient(at, f"the action `{key[:80]}` is given twice; the first one counts")
-            continue
-        _check_expressions(notes, raw.get("steps"), (*at, "steps"))
-        label = raw.get("label")
-        out[key] = UnrunnableAction(key, str(label) if label else key, NOT_YET)
-    return out
-
-
-def _check_expressions(notes: Notes, tree: Any, at: Location) -> None:
-    if isinstance(tree, dict):
-        for key, value in tree.items():
-            if key not in ("description", "label"):
-                _check_expressions(notes, value, (*at, key))
-    elif isinstance(tree, list):
-        for index, value in enumerate(tree):
-            _check_expressions(notes, value, (*at, index))
-    elif isinstance(tree, str) and tree:
-        compiled = compile_s1(tree, strict=notes.strict)
-        if compiled.fault is not None:
-            notes.warn(at, f"the expression has no value: {compiled.fault}")
-        for leniency in compiled.leniencies:
-            notes.lenient(at, leniency)
+def _credentials(notes: Notes) -> Credentials:
+    """What the actions' expressions may ask of the auth methods."""
+    kinds: dict[str, str] = {}
+    oauth: set[str] = set()
+    given = notes.bundle.data.get("authentication")
+    for entry in given if isinstance(given, list) else []:
+        for name, raw in entry.items() if isinstance(entry, dict) else ():
+            if isinstance(raw, dict):
+                key = method_key(name)
+                kinds[key] = str(raw.get("type") or "custom")
+                authorization = raw.get("authorization")
+                if isinstance(authorization, dict) and authorization.get("type") == "oauth2":
+                    oauth.add(key)
+    return Credentials(kinds, frozenset(oauth))

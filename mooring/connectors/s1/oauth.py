@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from mooring.connectors.s1.steps import Request, first_request
+from mooring.connectors.s1.first_request import Request, first_request
 from mooring.connectors.yaml_source import Location
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mooring.connectors.s1.first_request import first_request
 from mooring.connectors.s1.notes import Notes
-from mooring.connectors.s1.steps import first_request
 from mooring.connectors.yaml_source import Location
 
 Text = Callable[[Any, Location], str | None]

@@ -45,6 +45,9 @@ def test_a_file_is_checked_strictly(folder):
     assert f"{file}:18:15: `apiKey` is documented" in done.stderr
 
 
-def test_the_connector_is_listed_and_shown_with_the_actions_that_do_not_run(folder):
+def test_the_connector_is_listed_and_shown_with_its_actions(folder):
     assert "conformance\tConformance\tother\tkey,login,oauth2_code,machine,bearer\t2.1.0" in run(folder, "list").stdout
-    assert "action who_am_i: can't be run: actions of .s1.yaml" in run(folder, "show", "conformance").stdout
+    assert "actions: who_am_i" in run(folder, "show", "conformance").stdout
+    shown = run(folder, "show", "steps").stdout
+    assert "by_cursor" in shown and "hidden" not in shown
+    assert "action drive: can't be run: `browser_use` drives a browser" in shown

@@ -99,15 +99,15 @@ def test_a_missing_partial_is_a_warning_or_a_fault(tmp_path):
 def test_warnings_have_the_place_in_the_partial(tmp_path):
     text = "# one\n" + ONE + TWO.replace("[]", "[{condition: '{{a.trim()}}'}]")
     loaded = load_s1(write(tmp_path, "$ref: a\n", a=text))
-    assert [str(w) for w in loaded.warnings] == [
-        f"{tmp_path / 'a.s1.partial.yaml'}:7:23: methods do not exist; `.trim()` is understood"
+    assert f"{tmp_path / 'a.s1.partial.yaml'}:7:23: methods do not exist; `.trim()` is understood" in [
+        str(w) for w in loaded.warnings
     ]
 
 
 def test_actions_are_marked_with_the_reason_why_they_do_not_run(tmp_path):
     action = load_s1(write(tmp_path, "$ref: a\n", a=ONE)).connector.actions["one"]
     assert isinstance(action, UnrunnableAction)
-    assert action.label == "One" and "not run" in action.reason
+    assert action.label == "One" and action.reason == "it has no steps"
 
 
 def test_a_field_that_decides_the_host_is_limited(tmp_path):

@@ -1,0 +1,181 @@
+"""Bodies of requests and answers in the forms that the format knows: nested forms, multipart, XML and SOAP. Pure."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import quote, quote_plus
+from xml.parsers.expat import ExpatError
+
+import orjson
+
+from mooring import errors
+from mooring.connectors.s1.program import Soap
+from mooring.protocol.expression_values import to_text
+from mooring.protocol.expressions import UNDEFINED
+
+_ENVELOPE: Final = "http://schemas.xmlsoap.org/soap/envelope/"
+_SECURITY: Final = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssecurity-secext-1.0.xsd"
+_PASSWORD: Final = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-username-token-profile-1.0#PasswordText"
+_NAME: Final = re.compile(r"[A-Za-z_][\w.-]*(?::[A-Za-z_][\w.-]*)?")
+
+
+def text(value: Any) -> str:
+    """A value as it stands in a query, a header or a form."""
+    return orjson.dumps(value).decode() if isinstance(value, dict) else to_text(value)
+
+
+def form(value: Any) -> bytes:
+    """A form with nested names: `a[b]=1&c[0]=2`."""
+    return "&".join(f"{quote(name, safe='[]')}={quote_plus(item)}" for name, item in _flat(value, "")).encode()
+
+
+def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _flat(item, f"{name}[{key}]" if name else str(key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _flat(item, f"{name}[{index}]")
+    elif value is not UNDEFINED and value is not None:
+        yield name, to_text(value)
+
+
+def query(name: str, value: Any, style: str | None) -> list[tuple[str, str]]:
+    """One parameter of a query; a list in the style that is asked for, repeated without one."""
+    if not isinstance(value, list):
+        return [(name, text(value))]
+    if style == "comma":
+        return [(name, ",".join(map(text, value)))]
+    if style == "stringify":
+        return [(name, orjson.dumps(value).decode())]
+    return [(f"{name}[]" if style == "brackets" else name, text(item)) for item in value]
+
+
+def multipart(
+    field: str, filename: str, content: bytes, content_type: str, more: Sequence[tuple[str, str]]
+) -> tuple[bytes, str]:
+    """A form with a file (RFC 7578), and its content type."""
+    boundary = secrets.token_hex(16)
+    out = bytearray()
+    for name, value in more:
+        out += f'--{boundary}\r\nContent-Disposition: form-data; name="{_quoted(name)}"\r\n\r\n'.encode()
+        out += value.encode() + b"\r\n"
+    out += (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{_quoted(field)}"; filename="{_quoted(filename)}"\r\n'
+        f"Content-Type: {content_type}\r\n\r\n"
+    ).encode()
+    out += content + f"\r\n--{boundary}--\r\n".encode()
+    return bytes(out), f"multipart/form-data; boundary={boundary}"
+
+
+def _quoted(value: str) -> str:
+    return value.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def decoded(value: Any) -> bytes:
+    """The bytes of a base64 text. Raises Unprocessable."""
+    if not isinstance(value, str):
+        raise errors.Unprocessable("the content of the file is missing; give it as base64")
+    try:
+        return base64.b64decode(value.partition(";base64,")[2] or value, validate=True)
+    except binascii.Error:
+        raise errors.Unprocessable("the content of the file is not base64") from None
+
+
+def to_xml(value: Any) -> bytes:
+    """An object as XML; `@_name` is an attribute. Raises Unprocessable for what has no single root."""
+    import xmltodict
+
+    if not isinstance(value, Mapping) or len(value) != 1:
+        raise errors.Unprocessable("a body of XML is an object with one key, its root element")
+    _check_names(value)
+    return xmltodict.unparse(value, attr_prefix="@_", full_document=True).encode()
+
+
+def _check_names(value: Any) -> None:
+    """A caller's value must not become an element: only names that XML allows are written."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            name = str(key)
+            if name != "#text" and not _NAME.fullmatch(name.removeprefix("@_")):
+                raise errors.Unprocessable(f"`{name[:60]}` can't be the name of an XML element")
+            _check_names(item)
+    elif isinstance(value, list):
+        for item in value:
+            _check_names(item)
+
+
+def from_xml(raw: bytes) -> Any:
+    """XML as objects: attributes begin with `@_`, prefixes stay. None for what is no XML."""
+    import xmltodict
+
+    try:
+        found: Any = xmltodict.parse(raw, attr_prefix="@_", disable_entities=True)
+    except (ValueError, ExpatError):
+        return None
+    return found
+
+
+def envelope(soap: Soap, body: Any, user: str | None, password: str | None) -> bytes:
+    """A SOAP 1.1 envelope around an operation. Unprefixed names get the first namespace."""
+    spaces = soap.namespaces or ()
+    prefix = spaces[0][0] if spaces else None
+    head: dict[str, Any] = {}
+    if soap.user_token and user is not None:
+        token = {"wsse:Username": user, "wsse:Password": {"@_Type": _PASSWORD, "#text": password or ""}}
+        head = {
+            "wsse:Security": {"@_soapenv:mustUnderstand": "1", "@_xmlns:wsse": _SECURITY, "wsse:UsernameToken": token}
+        }
+    content = _prefixed(body if body is not None else {}, prefix)
+    operation = soap.operation if ":" in soap.operation or prefix is None else f"{prefix}:{soap.operation}"
+    whole: dict[str, Any] = {"@_xmlns:soapenv": _ENVELOPE, **{f"@_xmlns:{name}": uri for name, uri in spaces}}
+    whole["soapenv:Header"] = head
+    whole["soapenv:Body"] = {operation: content}
+    return to_xml({"soapenv:Envelope": whole})
+
+
+def _prefixed(value: Any, prefix: str | None) -> Any:
+    if isinstance(value, list):
+        return [_prefixed(item, prefix) for item in value]
+    if not isinstance(value, Mapping):
+        return value if value is None or isinstance(value, str) else to_text(value)
+    out = {}
+    for key, item in value.items():
+        name = str(key)
+        bare = prefix is not None and ":" not in name and not name.startswith(("@_", "#"))
+        out[f"{prefix}:{name}" if bare else name] = _prefixed(item, prefix)
+    return out
+
+
+def unwrapped(data: Any) -> tuple[Any, str | None]:
+    """What stands in the Body of a SOAP answer, without prefixes, and the words of a Fault."""
+    plain = _unprefixed(data)
+    envelope = plain.get("Envelope") if isinstance(plain, Mapping) else None
+    body = envelope.get("Body") if isinstance(envelope, Mapping) else None
+    if body is None:
+        return plain, None
+    fault = body.get("Fault") if isinstance(body, Mapping) else None
+    if fault is None:
+        return body, None
+    words = fault.get("faultstring") or fault.get("Reason") if isinstance(fault, Mapping) else None
+    return body, words if isinstance(words, str) else "a SOAP fault"
+
+
+def _unprefixed(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_unprefixed(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    out = {}
+    for key, item in value.items():
+        if key.startswith(("@_xmlns:", "@_xmlns")):
+            continue
+        attribute = key.startswith("@_")
+        name = key.removeprefix("@_").rpartition(":")[2]
+        out[f"_{name}" if attribute else name] = _unprefixed(item)
+    return out

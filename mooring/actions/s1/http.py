@@ -1,0 +1,396 @@
+"""The HTTP steps of the format: how a request is put together, and what its answer means."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
+from urllib.parse import quote, urlencode
+
+import orjson
+
+from mooring import errors
+from mooring.actions.s1 import bodies
+from mooring.actions.s1.values import fill, holds, read
+from mooring.connectors.apply import Injection, basic
+from mooring.connectors.s1.expressions import Placeholder, S1Expression
+from mooring.connectors.s1.fields import field_name
+from mooring.connectors.s1.program import Arg, HttpStep, Program
+from mooring.protocol.expressions import UNDEFINED, ExpressionError
+from mooring.protocol.headers import raw
+from mooring.protocol.urls import origin_of
+from mooring.proxy.reading import Whole
+from mooring.proxy.service import Late
+
+_XML: Final = re.compile(r"\b(?:application|text)/(?:[\w.+-]*\+)?xml\b", re.IGNORECASE)
+_CREDENTIAL: Final = re.compile(r"\s*(?:credentials|context)\b")
+_PLATFORM: Final = {
+    "accessToken": "access_token",
+    "refreshToken": "refresh_token",
+    "idToken": "id_token",
+    "clientId": "client_id",
+    "clientSecret": "client_secret",
+}
+
+
+class Credentials(Mapping[str, Any]):
+    """A credential under the names that the file uses."""
+
+    def __init__(self, scope: Mapping[str, Any], *, oauth: bool) -> None:
+        self._scope = scope
+        self._oauth = oauth
+
+    def __getitem__(self, key: str) -> Any:
+        ours = _PLATFORM.get(key, key) if self._oauth else key
+        for name in (ours, field_name(key, oauth=self._oauth), key):
+            if name in self._scope:
+                return self._scope[name]
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._scope)
+
+    def __len__(self) -> int:
+        return len(self._scope)
+
+
+@dataclass(slots=True)
+class Page:
+    """What a paginated step adds to its request: one parameter."""
+
+    name: str
+    place: str
+    value: Any
+
+
+@dataclass(slots=True)
+class Output:
+    """What a step gives to those after it: `steps.<id>.output`."""
+
+    data: Any = None
+    raw: Any = None
+    status: int | None = None
+    message: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    whole: Whole | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    def scope(self) -> dict[str, Any]:
+        """As expressions see it."""
+        return {
+            "data": self.data,
+            "raw": self.raw,
+            "statusCode": self.status,
+            "message": self.message,
+            "headers": dict(self.headers),
+            **self.more,
+        }
+
+
+def writer(
+    step: HttpStep, program: Program, scope: Mapping[str, Any], oauth: bool, page: Page | None
+) -> Callable[[Mapping[str, Any], Injection], Late]:
+    """The request of a step, written as soon as the credential is open: after a renewal, it is written again."""
+
+    def write(credential: Mapping[str, Any], injection: Injection) -> Late:
+        seen = {**scope, "credentials": Credentials(credential, oauth=oauth)}
+        try:
+            return _Writer(step, program, seen, injection, page).late()
+        except ExpressionError as e:
+            raise errors.ProviderError(f"an expression of the action can't be worked out: {e}") from None
+
+    return write
+
+
+class _Writer:
+    def __init__(
+        self, step: HttpStep, program: Program, scope: Mapping[str, Any], injection: Injection, page: Page | None
+    ) -> None:
+        self._step = step
+        self._strict = program.strict
+        self._scope = scope
+        self._injection = injection
+        self._page = page
+        self._query: list[tuple[str, str]] = []
+        self._headers: dict[str, tuple[str, str]] = {}  # by lower-case name
+        self._body: list[tuple[str, Any]] = []
+        self._whole: Any = UNDEFINED  # a body that is given in one piece
+
+    def late(self) -> Late:
+        for arg in self._step.args:
+            if holds(arg.condition, self._scope, strict=self._strict):
+                self._take(arg)
+        if self._page is not None and self._page.value is not None:
+            self._turn(self._page)
+        url = self._url()
+        body = self._payload()
+        injection = self._authorized()
+        address, _, inline = url.partition("?")
+        if self._step.raw_query:
+            own = "&".join(f"{quote(n, safe='[]$')}={quote(v, safe=_QUERY_SAFE)}" for n, v in self._query)
+        else:
+            own = urlencode(self._query, quote_via=quote, safe="[]$" if self._strict else "")
+        sent = raw([(name, value) for name, value in self._headers.values()])
+        return Late(address, "&".join(filter(None, [inline, own])), sent, body, injection)
+
+    def _take(self, arg: Arg) -> None:
+        value = fill(arg.value, self._scope)
+        if value is UNDEFINED and arg.place != "body" and self._strict:
+            value = "undefined"
+        if value is UNDEFINED or (value is None and arg.place != "body" and not self._strict):
+            return
+        name = fill(arg.name, self._scope)
+        name = "" if name is UNDEFINED or name is None else str(name)
+        if arg.place == "query":
+            self._query += bodies.query(name, value, arg.array_format)
+        elif arg.place == "headers":
+            self._headers[name.lower()] = (name, bodies.text(value))
+        elif (arg.inline and isinstance(value, str)) or (arg.spread and isinstance(value, list)):
+            self._whole = value
+        elif arg.spread and isinstance(value, dict):
+            self._body += value.items()
+        else:
+            self._body.append((name, value))
+
+    def _turn(self, page: Page) -> None:
+        items = page.value.items() if isinstance(page.value, dict) else None
+        for name, value in (
+            [(f"{page.name}[{k}]", v) for k, v in items] if items is not None else [(page.name, page.value)]
+        ):
+            if page.place == "body":
+                self._body = [(n, v) for n, v in self._body if n != name] + [(name, value)]
+            else:
+                self._query = [(n, v) for n, v in self._query if n != name] + [(name, bodies.text(value))]
+
+    def _url(self) -> str:
+        """Base URL and path, put together as they stand; what callers give is percent-encoded whole."""
+        path = self._address(self._step.url)
+        if self._step.base is None:
+            base = self._injection.base_url
+            if path.startswith(("https://", "http://")):
+                return path
+            if path and not path.startswith(("/", "?")):
+                base += "/"
+            return base + path
+        return self._address(self._step.base) + path
+
+    def _guard_host(self, expression: S1Expression, value: str) -> None:
+        """An address that is a caller's or an answer's value stays on the account's own host (rule P1)."""
+        names = {root for root, _ in expression.references}
+        own = names <= {"credentials", "context"} and bool(names)
+        if not own and "://" in value.partition("?")[0] and origin_of(value) != origin_of(self._injection.base_url):
+            raise errors.BadRequest(
+                "the address that the action was given is on another host than the account's own",
+                code="InvalidUrlError",
+                hint="The credential of an account is sent to its own host only.",
+            )
+
+    def _address(self, expression: S1Expression) -> str:
+        if not expression.parts:
+            value = expression.safe(self._scope)
+            if value is UNDEFINED or value is None:
+                raise errors.Unprocessable(f"the address needs a value that is not there: {expression.source[:120]}")
+            if not expression.is_constant:
+                self._guard_host(expression, str(value))
+            return str(value)
+        out = []
+        for part in expression.parts:
+            if isinstance(part, str):
+                out.append(part)
+                continue
+            value = part.run(self._scope)
+            if value is UNDEFINED or value is None:
+                raise errors.Unprocessable(f"the address needs a value that is not there: {part.source[:120]}")
+            out.append(bodies.text(value) if _is_own(part) else quote(bodies.text(value), safe=""))
+        return "".join(out)
+
+    def _payload(self) -> bytes | None:
+        step = self._step
+        if step.soap is not None:
+            return self._soap()
+        if step.upload is not None:
+            return self._upload()
+        content = self._whole if self._whole is not UNDEFINED else _merged(self._body)
+        if content is None or content in ({}, ""):
+            return None
+        kind = self._headers.get("content-type", ("", ""))[1].lower()
+        if isinstance(content, str):
+            return content.encode()
+        if "x-www-form-urlencoded" in kind:
+            return bodies.form(content)
+        if _XML.search(kind):
+            return bodies.to_xml(content)
+        self._headers.setdefault("content-type", ("content-type", "application/json"))
+        return orjson.dumps(content)
+
+    def _soap(self) -> bytes:
+        soap = self._step.soap
+        assert soap is not None
+        content = self._whole if self._whole is not UNDEFINED else _merged(self._body)
+        given = self._scope["credentials"]
+        user, password = (given.get(name) for name in ("username", "password"))
+        self._headers.setdefault("content-type", ("content-type", "text/xml; charset=utf-8"))
+        action = fill(soap.action, self._scope) if soap.action is not None else None
+        if isinstance(action, str):
+            self._headers.setdefault("soapaction", ("SOAPAction", action if action.startswith('"') else f'"{action}"'))
+        return bodies.envelope(soap, content, user, password)
+
+    def _upload(self) -> bytes:
+        upload = self._step.upload
+        assert upload is not None
+        content = bodies.decoded(fill(upload.content, self._scope))
+        kind = fill(upload.content_type, self._scope)
+        kind = kind if isinstance(kind, str) and kind else "application/octet-stream"
+        if upload.field_name is None:
+            self._headers["content-type"] = ("content-type", kind)
+            return content
+        name, filename = (fill(v, self._scope) for v in (upload.field_name, upload.filename))
+        more = []
+        for key, value, condition in upload.more:
+            found = fill(value, self._scope)
+            if holds(condition, self._scope, strict=self._strict) and found is not UNDEFINED and found is not None:
+                more.append((str(fill(key, self._scope)), bodies.text(found)))
+        body, whole = bodies.multipart(str(name), str(filename) if filename else "file", content, kind, more)
+        self._headers["content-type"] = ("content-type", whole)
+        return body
+
+    def _authorized(self) -> Injection:
+        """The connector's own credential, or what the step has instead of it."""
+        if self._step.authorization is None:
+            return self._injection
+        given = fill(self._step.authorization, self._scope)
+        headers: list[tuple[bytes, bytes]] = []
+        query: list[tuple[str, str]] = []
+        kind = given.get("type")
+        if kind == "basic":
+            value = basic(str(given.get("username") or ""), str(given.get("password") or ""))
+            headers.append((b"authorization", _line(value)))
+        elif kind in ("bearer", "oauth2"):
+            token = given.get("token")
+            if not isinstance(token, str) or not token:
+                raise errors.Unprocessable("the authorization of a step has no token")
+            headers.append(
+                (b"authorization", _line(token if given.get("includeBearer") is False else f"Bearer {token}"))
+            )
+        elif kind in ("apiKey", "apikey", "api_key"):
+            name, value = str(given.get("key") or given.get("name") or ""), str(given.get("value") or "")
+            if given.get("in") == "query":
+                query.append((name, value))
+            else:
+                headers.append((name.lower().encode(), _line(value)))
+        elif kind not in (None, "none"):
+            raise errors.Unprocessable(f"there is no authorization of the type {str(kind)[:40]!r}")
+        return Injection(self._injection.base_url, headers, query)
+
+
+_QUERY_SAFE: Final = "!$&'()*+,;:@/?-._~[]"
+
+
+def _is_own(part: Placeholder) -> bool:
+    """Whether a placeholder is the account's own value, which may hold a whole host or path."""
+    return _CREDENTIAL.match(part.source.removeprefix("$.")) is not None
+
+
+def _line(value: str) -> bytes:
+    if any(c in value for c in "\r\n\0"):
+        raise errors.Unprocessable("a value of the credential holds a line break")
+    return value.encode()
+
+
+def _merged(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any] | None:
+    """Body arguments in one object: of a name that is repeated, objects are merged and lists put together."""
+    out: dict[str, Any] = {}
+    for name, value in pairs:
+        before = out.get(name)
+        if isinstance(before, dict) and isinstance(value, dict):
+            out[name] = {**before, **value}
+        elif isinstance(before, list) and isinstance(value, list):
+            out[name] = [*before, *value]
+        else:
+            out[name] = value
+    return out or None
+
+
+def understood(step: HttpStep, whole: Whole, scope: Mapping[str, Any]) -> Output:
+    """The output of an HTTP step whose answer is no refusal."""
+    content = whole.data
+    fault = None
+    if _XML.search(whole.headers.get("content-type", "")) or step.soap is not None:
+        parsed = bodies.from_xml(whole.body)
+        content = parsed if parsed is not None else content
+    if step.soap is not None:
+        content, fault = bodies.unwrapped(content)
+    if step.download is not None:
+        return _downloaded(step, whole)
+    rule = step.response
+    data = read(content, rule.data, scope)
+    if rule.index_field is not None:
+        if isinstance(data, list):
+            data = {str(item.get(rule.index_field)): item for item in data if isinstance(item, dict)}
+        elif isinstance(data, dict) and not rule.collection:
+            data = {str(data.get(rule.index_field)): data}
+    return Output(data, content, whole.status, fault, whole.headers, whole)
+
+
+def _downloaded(step: HttpStep, whole: Whole) -> Output:
+    kind = whole.headers.get("content-type", "application/octet-stream")
+    disposition = whole.headers.get("content-disposition")
+    encoding = (step.download or {}).get("encoding")
+    content: Any = (
+        whole.body.decode("utf-8", "replace") if encoding == "utf8" else base64.b64encode(whole.body).decode()
+    )
+    name = re.search(r'filename="?([^";]+)', disposition or "")
+    meta = {
+        "contentType": kind,
+        "contentLength": len(whole.body),
+        "fileName": name[1] if name else None,
+        "lastModified": whole.headers.get("last-modified"),
+        "etag": whole.headers.get("etag"),
+    }
+    more = {"contentDisposition": disposition, "fileMetadata": meta, "finalUrl": whole.url}
+    return Output(FileData(content, whole), content, whole.status, None, whole.headers, whole, more)
+
+
+class FileData(str):
+    """The content of a downloaded file as a text that remembers the answer it came in."""
+
+    __slots__ = ("whole",)
+    whole: Whole
+
+    def __new__(cls, content: str, whole: Whole) -> Self:
+        self = super().__new__(cls, content)
+        self.whole = whole
+        return self
+
+
+def turned(step: HttpStep, whole: Whole, program: Program, scope: Mapping[str, Any]) -> tuple[int, str | None] | None:
+    """The status and the words that the step's own error rules give an answer, or None without one that holds."""
+    for rule in step.errors:
+        if rule.received != whole.status:
+            continue
+        seen = {**scope, "data": whole.data, "status": whole.status, "headers": dict(whole.headers)}
+        seen |= {"response": {"data": whole.data, "status": whole.status, "headers": dict(whole.headers)}}
+        try:
+            if not holds(rule.condition, seen, strict=program.strict):
+                continue
+        except ExpressionError:
+            continue
+        words = rule.message.safe(seen) if rule.message is not None else None
+        return rule.target, str(words) if words is not UNDEFINED and words is not None else None
+    return None
+
+
+def next_token(step: HttpStep, output: Output, scope: Mapping[str, Any]) -> Any:
+    """What the answer says of the page after it; None at the end."""
+    rule = step.response
+    if rule.next is None:
+        return None
+    if rule.next_in_headers:
+        found: Any = output.headers.get(rule.next.removeprefix("$.").lower())
+    else:
+        found = read(output.raw, rule.next, scope)
+    if found is UNDEFINED or found is None or found is False or found == "":
+        return None
+    return found if isinstance(found, str | int | dict) else str(found)
