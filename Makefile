@@ -33,7 +33,7 @@ demo: $(VENV)/.runtime ## Run the main job on this machine, with the sandbox as 
 
 test: $(VENV)/.dev ## Run all tests; installs the servers they run against
 	@scripts/install-test-deps --only postgres,redis,redmine,chromium,nginx,node,python
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.dev ## Format, lint, types, layers, generated files
 	@$(BIN)/ruff format --check .
