@@ -13,7 +13,7 @@ import pytest
 
 from tests.browser.chromium import browser, tab  # noqa: F401 - fixtures become known by their names here
 from tests.connectors.s1.samples import place_samples
-from tests.hub import Hub, Project, close_clients
+from tests.hub import TLS, Hub, Project, close_clients
 from tests.sandbox.harness import Sandbox, start_sandbox, stop_sandbox
 from tests.servers.fixtures import (  # noqa: F401 - fixtures become known by their names here
     REDIRECT_URIS,
@@ -261,7 +261,7 @@ def provider_url(ports: Ports) -> Iterator[str]:
 @pytest.fixture
 def provider(provider_url: str) -> Iterator[Sandbox]:
     """The sandbox in its first state."""
-    with httpx.Client(base_url=provider_url, timeout=10, trust_env=False) as http:
+    with httpx.Client(base_url=provider_url, timeout=10, trust_env=False, verify=TLS) as http:
         http.post("/_control/reset").raise_for_status()
         yield Sandbox(provider_url, http)
 
@@ -292,6 +292,7 @@ FIRST = (
     "faults/test_kills.py",
     "proxy/test_heartbeat.py",
     "faults/test_matrix.py",
+    "exercise/test_every_method.py",
     "flows/test_refresh.py",
     "operations/test_keys.py",
     "test_serve.py",

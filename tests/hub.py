@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import ssl
 import subprocess
 import sys
 import time
@@ -19,12 +20,13 @@ from mooring.identity import service as identity
 from mooring.kit.db import Database
 
 READY_SECONDS = 60
+TLS = ssl.create_default_context()  # shared: to make one takes longer than a call to the hub
 _open: list[httpx.Client] = []
 
 
 def client(base_url: str, **more: Any) -> httpx.Client:
     """A client that the conftest closes at the end of the test."""
-    made = httpx.Client(base_url=base_url, timeout=30, trust_env=False, **more)
+    made = httpx.Client(base_url=base_url, timeout=30, trust_env=False, verify=TLS, **more)
     _open.append(made)
     return made
 

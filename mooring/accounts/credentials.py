@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from mooring.connectors.definition import OAuth2
+from mooring.connectors.definition import ID_TOKEN, OAuth2
 from mooring.errors import Unprocessable
 from mooring.kit.vault import DataKey
 from mooring.protocol.oauth2 import TokenAnswer, dig
@@ -39,7 +39,8 @@ class Secrets:
 
     def values(self) -> tuple[str, ...]:
         """Every secret text, for redaction."""
-        return tuple(v for v in (*self.fields.values(), self.access_token, self.refresh_token) if v)
+        tokens = (self.access_token, self.refresh_token, self.kept.get(ID_TOKEN))
+        return tuple(v for v in (*self.fields.values(), *tokens) if v)
 
 
 @dataclass(frozen=True, slots=True)

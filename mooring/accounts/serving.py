@@ -20,7 +20,7 @@ from mooring.accounts.models import Account, Credential
 from mooring.auth_configs import service as auth_configs
 from mooring.auth_configs.models import AuthConfig
 from mooring.connectors.apply import Injection, Plan, plan_of
-from mooring.connectors.definition import AuthMethod, Connector
+from mooring.connectors.definition import ID_TOKEN, AuthMethod, Connector
 from mooring.connectors.registry import Registry
 from mooring.identity import sealing
 from mooring.identity.service import ProjectId
@@ -130,6 +130,8 @@ class Serving:
             secrets.append(token)
         if opened["refresh_token"]:
             secrets.append(opened["refresh_token"])
+        if kept.get(ID_TOKEN):
+            secrets.append(kept[ID_TOKEN])
         return Injection(plan.base_url, headers, []), secrets
 
     def require_serving(self) -> None:

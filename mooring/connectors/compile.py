@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from mooring.connectors.action_spec import CallSpec, TestSpec
@@ -11,7 +12,7 @@ from mooring.connectors.compile_actions import compile_actions, meaning
 from mooring.connectors.compile_fields import build_fields, implied_fields
 from mooring.connectors.compile_oauth2 import build_oauth2, build_session
 from mooring.connectors.compile_scope import Checker, Scope
-from mooring.connectors.definition import AuthMethod, Connector, RequestTemplate, TestRequest
+from mooring.connectors.definition import ID_TOKEN, AuthMethod, Connector, RequestTemplate, TestRequest
 from mooring.connectors.spec import AuthSpec, ConnectorSpec
 from mooring.connectors.yaml_source import Fault, Location
 from mooring.protocol.template import Template, compile_template
@@ -104,6 +105,9 @@ def _method(key: str, spec: AuthSpec, connector: ConnectorSpec, check: Checker) 
         oauth2 = build_oauth2(spec.oauth2, setup, scope, (*at, "oauth2"), check)
     elif spec.session:
         oauth2 = build_session(spec.session, setup, base_url, (*at, "session"), check)
+    sent = (*headers.values(), *query.values(), *(basic or ()))
+    if oauth2 is not None and any(ID_TOKEN in template.names for template in sent):
+        oauth2 = replace(oauth2, keep={**oauth2.keep, ID_TOKEN: ID_TOKEN})
     return AuthMethod(
         key=key,
         label=spec.label or _KIND_LABELS[spec.kind],

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from mooring.protocol.template import Template
 
+ID_TOKEN: Final = "id_token"  # kept of a token answer only where calls carry it (OpenID Connect Core §2)
 FieldType = Literal["text", "password", "number", "select", "text_area"]
 Grant = Literal["authorization_code", "client_credentials", "jwt_bearer", "session"]
 ClientAuth = Literal["basic", "basic_raw", "post", "private_key_jwt", "none"]

@@ -7,11 +7,12 @@ import re
 
 import pytest
 
-from mooring.connectors.definition import AuthMethod, Connector, Field
+from mooring.connectors.definition import AuthMethod, Connector
 from mooring.connectors.monogram import monogram_svg
 from mooring.connectors.registry import CATALOG, load_registry
 from mooring.connectors.url_rules import authority
 from mooring.protocol.template import compile_template
+from tests.connectors.examples import scope_of
 
 REGISTRY = load_registry()
 METHODS = {
@@ -271,78 +272,12 @@ METHODS = {
     "zohodesk": ["oauth2"],
     "zoom": ["oauth2", "client_credentials"],
 }
-EXAMPLES = {
-    "access_url": "https://api.eu.surveymonkey.com",
-    "account_id": ("1234567", "0a1b2c3d-0000-4000-8000-0123456789ab"),
-    "account_name": "acme",
-    "account_sid": "AC" + 32 * "0",
-    "api_domain": ("https://acme.pipedrive.com", "https://www.zohoapis.com.au"),
-    "api_url": ("https://us1api.jobadder.com/v2", "https://acme.teamwork.com/"),
-    "authorization_host": "impl.workday.com",
-    "base_url": "https://redmine.example.com/tracker",
-    "client_host": "usr57-services.dayforcehcm.com",
-    "client_email": "hub@acme-project.iam.gserviceaccount.com",
-    "company_id": "126786",
-    "dc": "us6",
-    "data_region": "eu01",
-    "delegated_user": "admin@acme.com",
-    "domain": "acme.my.salesforce.com",
-    "enterprise_id": "123456",
-    "host": ("eu.docusign.net", "us-12345.api.gong.io", "app-eu.wrike.com"),
-    "hostname": "wd5-services1.myworkday.com",
-    "identity_host": "signin.ultipro.com",
-    "instance_url": "https://acme--dev.sandbox.my.salesforce.com",
-    "legal_entity_id": "290180",
-    "munchkin_id": "123-abc-456",
-    "okta_domain": "acme.okta.com",
-    "org_id": ("example-org", "20061234567"),
-    "organisation_id": "12345",
-    "project": "acme-files",
-    "realm_id": "9130347596842384",
-    "recruiting_host": "recruiting.ultipro.com",
-    "region": ("us", "com.au"),
-    "region_host": "api.eu.mailgun.net",
-    "scim_bridge_host": "scim.example.com",
-    "server_host": "securityiq-eu.infosecinstitute.com",
-    "server": "acme.fa.us2.oraclecloud.com",
-    "service_host": "service5.ultipro.com",
-    "storage_account": "acmefiles",
-    "subdomain": "acme",
-    "tenant": "acme",
-    "tenant_domain": "acme.eu.auth0.com",
-    "tenant_host": "acme.mykronos.com",
-    "user_id": "4212952002",
-}
 # Systems that people run themselves, whose address nobody else can know; and the sandbox.
 SELF_HOSTED = {
     "canvas-lms", "checkmk", "gitlab", "grafana", "mattermost", "onepassword", "redmine", "retool", "sandbox", "tableau",
 }  # fmt: skip
 EVERY = [(connector, method) for connector in REGISTRY.values() for method in connector.auth.values()]
 IDS = [f"{connector.key}-{method.key}" for connector, method in EVERY]
-
-
-def fitting(key: str, pattern: str | None) -> str:
-    """The example for a field that its pattern takes: one, or one of several where connectors use the same name."""
-    known = EXAMPLES.get(key, f"example-{key}")
-    found = [e for e in ([known] if isinstance(known, str) else known) if re.fullmatch(pattern or ".*", e)]
-    assert found, key
-    return found[0]
-
-
-def example(field: Field) -> str:
-    if field.default:
-        assert field.pattern is None or re.fullmatch(field.pattern, field.default), field.key
-        return field.default
-    return fitting(field.key, field.pattern)
-
-
-def scope_of(method: AuthMethod) -> dict[str, str]:
-    scope = {f.key: example(f) for f in (*method.fields, *method.app_fields)}
-    if method.oauth2:
-        scope |= {"access_token": "example-access-token", "id_token": "example-id-token"}
-        for name in (*method.oauth2.keep, *method.oauth2.callback_keep):
-            scope[name] = fitting(name, method.oauth2.keep_patterns.get(name))
-    return scope
 
 
 def test_connectors_and_methods():

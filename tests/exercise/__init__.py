@@ -1,0 +1,1 @@
+"""Every method of every connector, played from its definition: what the hub really sends, beside a snapshot."""
