@@ -206,3 +206,27 @@ def test_a_server_that_is_emptied_in_the_middle_harms_nobody(
     assert set(more) == {200, 429} and more[:8].count(200) == 2  # the first hub knows of its own three
     assert more.count(200) == 5  # counted anew by the server
     assert metric(hubs[0], 'mooring_shared_server{state="up"}') == 1
+
+
+def test_the_server_may_be_reached_over_tls_and_its_certificate_is_checked(
+    ports: Ports, tmp_path: Path, postgres_server: PostgresServer
+) -> None:
+    connectors = tmp_path / "connectors"
+    connectors.mkdir()
+    env = {"MOORING_MASTER_KEYS": MASTER_KEYS, "MOORING_METRICS_TOKEN": TOKEN}
+    with RedisServer(tls=True) as server:
+        assert server.url.startswith("rediss://")
+        trusting = _hub(
+            tmp_path / "a",
+            postgres_server.create_database(),
+            ports,
+            connectors,
+            {**env, "MOORING_REDIS_URL": server.url},
+        )
+        plain = server.url.partition("?")[0]
+        doubting = _hub(
+            tmp_path / "b", postgres_server.create_database(), ports, connectors, {**env, "MOORING_REDIS_URL": plain}
+        )
+        with trusting, doubting:
+            until_shared(trusting)
+            until_shared(doubting, state="away")
