@@ -239,5 +239,6 @@ def _template_names(connector: Connector, method: AuthMethod) -> frozenset[str]:
         *method.query.values(),
         *(method.basic or ()),
         *connector.headers.values(),
+        *(method.signature.values.values() if method.signature is not None else ()),
     ]
     return frozenset().union(*(t.names for t in templates))

@@ -57,6 +57,8 @@ async def test_credential(
         query=injection.query,
     )
     outgoing = outbound(raw(own.headers), injection.headers)
+    if injection.signature is not None:
+        outgoing = injection.signature.sign(own.method, own.url, outgoing, own.body or b"")
     request = OutboundRequest(own.method, own.url, raw_headers=outgoing, body=own.body)
     hidden = (*secrets, *(value for name, value in injection.query))
     try:

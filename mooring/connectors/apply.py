@@ -12,7 +12,11 @@ from urllib.parse import urlencode
 import orjson
 
 from mooring import errors
-from mooring.connectors.definition import AuthMethod, Connector, RequestTemplate
+from mooring.connectors.definition import AuthMethod, Connector, RequestTemplate, Signing
+from mooring.kit import clock
+from mooring.protocol import signatures
+from mooring.protocol.expressions import UNDEFINED
+from mooring.protocol.headers import Header
 from mooring.protocol.template import Template, Unresolved
 from mooring.protocol.urls import join_path, validate_base_url
 
@@ -24,6 +28,23 @@ class Injection:
     base_url: str
     headers: list[tuple[bytes, bytes]] = field(repr=False)
     query: list[tuple[str, str]] = field(repr=False)
+    signature: Signer | None = field(default=None, repr=False)  # where each request is signed
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """Signs requests with one account's values."""
+
+    algorithm: Signing
+    values: Mapping[str, str] = field(repr=False)
+
+    def needs_body(self, headers: Sequence[Header]) -> bool:
+        """Whether a stream has to be read before it can be signed."""
+        return signatures.needs_body(self.algorithm, self.values, headers)
+
+    def sign(self, method: str, url: str, headers: Sequence[Header], body: bytes | None) -> list[Header]:
+        """The headers of a request with its signature; `body` is None for a stream."""
+        return signatures.signed(self.algorithm, self.values, method, url, headers, body, clock.now())
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +57,7 @@ class Plan:
 
 def plan_of(connector: Connector, method: AuthMethod, public: Mapping[str, str]) -> Plan | None:
     """The plan of an account's calls, or None where there is more to do than to put texts together."""
-    if method.query or method.basic is not None or connector.headers:
+    if method.query or method.basic is not None or connector.headers or method.signature is not None:
         return None
     headers = []
     for name, template in method.headers.items():
@@ -70,9 +91,21 @@ def inject(method: AuthMethod, scope: Mapping[str, Any]) -> Injection:
             if ":" in user:  # RFC 7617 §2: the user-id can't hold a colon
                 raise errors.Unprocessable("the user name of HTTP Basic must not hold a colon")
             headers.append((b"authorization", basic(user, password).encode()))
+        signer = None
+        if method.signature is not None:
+            values = {name: _line(name, t, scope) for name, t in method.signature.values.items()}
+            signer = Signer(method.signature.algorithm, values)
     except Unresolved as e:
         raise errors.Unprocessable(f"the account lacks a value that its connector needs: {e}") from None
-    return Injection(base_url, headers, query)
+    return Injection(base_url, headers, query, signer)
+
+
+def _line(name: str, template: Template, scope: Mapping[str, Any]) -> str:
+    """A value of a signature; an optional one that is missing is empty."""
+    value = template.value(scope)
+    text = "" if value is UNDEFINED or value is None else str(value)
+    _header(name, text)
+    return text
 
 
 @lru_cache(maxsize=1024)

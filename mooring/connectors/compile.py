@@ -12,7 +12,7 @@ from mooring.connectors.compile_actions import compile_actions, meaning
 from mooring.connectors.compile_fields import build_fields, implied_fields
 from mooring.connectors.compile_oauth2 import build_oauth2, build_session
 from mooring.connectors.compile_scope import Checker, Scope
-from mooring.connectors.definition import ID_TOKEN, AuthMethod, Connector, RequestTemplate, TestRequest
+from mooring.connectors.definition import ID_TOKEN, AuthMethod, Connector, RequestTemplate, Signature, TestRequest
 from mooring.connectors.spec import AuthSpec, ConnectorSpec
 from mooring.connectors.yaml_source import Fault, Location
 from mooring.protocol.template import Template, compile_template
@@ -119,11 +119,22 @@ def _method(key: str, spec: AuthSpec, connector: ConnectorSpec, check: Checker) 
         query=query,
         basic=basic,
         oauth2=oauth2,
+        signature=_signature(spec, scope, at, check),
         test=_test(spec.test, connector, scope, (*at, "test"), check) if spec.test else None,
         permissions=tuple(spec.permissions),
         notice=spec.notice,
         external_trigger=spec.external_trigger,
     )
+
+
+def _signature(spec: AuthSpec, scope: Scope, at: Location, check: Checker) -> Signature | None:
+    if spec.sign is None:
+        return None
+    algorithm = spec.sign.algorithm
+    values = {
+        name: check.template(text, scope, (*at, "sign", algorithm, name)) for name, text in spec.sign.texts.items()
+    }
+    return Signature(algorithm, values)
 
 
 _KIND_LABELS = {
@@ -134,6 +145,7 @@ _KIND_LABELS = {
     "query": "API key",
     "oauth2": "OAuth 2.0",
     "session": "User name and password",
+    "sign": "Signed requests",
 }
 _Credential = tuple[dict[str, Template], dict[str, Template], tuple[Template, Template] | None]
 
@@ -160,6 +172,8 @@ def _credential(spec: AuthSpec, scope: Scope, at: Location, check: Checker) -> _
     elif spec.kind == "header":
         headers = {name: check.template(value, scope, (*at, "headers", name)) for name, value in spec.headers.items()}
     used = frozenset[str]().union(*(t.names for t in (*headers.values(), *query.values(), *(basic or ()))))
+    if spec.sign:
+        used |= frozenset[str]().union(*(compile_template(text).names for text in spec.sign.texts.values()))
     if spec.kind != "none" and not used & scope.secret and used <= scope.names:
         where = f" on `{min(used)}`" if used else ""
         check.fault((*at, "headers" if spec.kind == "header" and not spec.header else spec.kind), _PLAIN + where)

@@ -17,7 +17,8 @@ ID_TOKEN: Final = "id_token"  # kept of a token answer only where calls carry it
 FieldType = Literal["text", "password", "number", "select", "text_area"]
 Grant = Literal["authorization_code", "client_credentials", "jwt_bearer", "session"]
 ClientAuth = Literal["basic", "basic_raw", "post", "private_key_jwt", "none"]
-Kind = Literal["none", "basic", "bearer", "header", "query", "oauth2", "session"]
+Kind = Literal["none", "basic", "bearer", "header", "query", "oauth2", "session", "sign"]
+Signing = Literal["aws4", "oauth1", "hmac_basic"]
 Stage = Literal["ga", "beta", "draft"]
 
 
@@ -132,6 +133,14 @@ class OAuth2:
 
 
 @dataclass(frozen=True, slots=True)
+class Signature:
+    """How each request is signed (`mooring.protocol.signatures`)."""
+
+    algorithm: Signing
+    values: Mapping[str, Template]
+
+
+@dataclass(frozen=True, slots=True)
 class AuthMethod:
     """One way to authenticate. Its key is the API's `authentication_config_key`."""
 
@@ -145,6 +154,7 @@ class AuthMethod:
     query: Mapping[str, Template] = field(default_factory=dict)
     basic: tuple[Template, Template] | None = None  # user name, password (RFC 7617)
     oauth2: OAuth2 | None = None
+    signature: Signature | None = None
     test: TestRequest | None = None
     permissions: tuple[str, ...] = ()
     notice: str | None = None

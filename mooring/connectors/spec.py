@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, model_validator
 
 from mooring.connectors.action_spec import VERBS, ActionSpec, CallSpec, Errors, LimitsSpec, PageSpec, Test
-from mooring.connectors.definition import ClientAuth, FieldType, Kind, Stage
+from mooring.connectors.definition import ClientAuth, FieldType, Kind, Signing, Stage
 from mooring.connectors.spec_types import (
     FieldPattern,
     Pattern,
@@ -284,10 +284,63 @@ class SessionSpec(CallSpec):
         return {name: keep.pattern for name, keep in self.keep.items()}
 
 
+class Aws4Spec(Spec):
+    """AWS Signature Version 4."""
+
+    service: PlainText
+    region: Text
+    access_key: Text
+    secret_key: Text
+    session_token: Text | None = None
+
+
+class OAuth1Spec(Spec):
+    """OAuth 1.0a (RFC 5849) with a token that was made at the provider."""
+
+    consumer_key: Text
+    consumer_secret: Text
+    token: Text | None = None
+    token_secret: Text | None = None
+    signature_method: Literal["HMAC-SHA1", "HMAC-SHA256", "HMAC-SHA512"] = "HMAC-SHA1"
+    realm: Text | None = None
+
+
+class HmacBasicSpec(Spec):
+    """HTTP Basic whose password is an HMAC of the request."""
+
+    username: Text
+    secret: Text
+    signature_method: Literal["HMAC-SHA1", "HMAC-SHA256", "HMAC-SHA512"] = "HMAC-SHA1"
+
+
+class SignSpec(Spec):
+    """How each request is signed; exactly one of them."""
+
+    aws4: Aws4Spec | None = None
+    oauth1: OAuth1Spec | None = None
+    hmac_basic: HmacBasicSpec | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> SignSpec:
+        _ = self.algorithm
+        return self
+
+    @property
+    def algorithm(self) -> Signing:
+        """The one that is given. Raises ValueError when there is not exactly one."""
+        return exactly_one("sign", self.model_fields_set, ("aws4", "oauth1", "hmac_basic"))  # type: ignore[return-value]
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """Its values as they are written."""
+        given = getattr(self, self.algorithm)
+        return {name: str(value) for name, value in given.model_dump(exclude_none=True).items()}
+
+
 class AuthSpec(Spec):
     """One way to authenticate."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"sign", "python"})
+    later: ClassVar[frozenset[str]] = frozenset({"python"})
 
     basic: BasicSpec | None = None
     bearer: Annotated[BearerSpec, BeforeValidator(short("token"), json_schema_input_type=str | BearerSpec)] | None = (
@@ -298,6 +351,7 @@ class AuthSpec(Spec):
     query: PairSpec | None = None
     oauth2: OAuth2Spec | None = None
     session: SessionSpec | None = None
+    sign: SignSpec | None = None
     none: dict[str, None] | bool | None = None
 
     label: str | None = None
@@ -317,7 +371,7 @@ class AuthSpec(Spec):
     @property
     def kind(self) -> Kind:
         """The kind of credential. Raises ValueError when there is not exactly one."""
-        kinds = ("basic", "bearer", "header", "query", "oauth2", "session", "none")
+        kinds = ("basic", "bearer", "header", "query", "oauth2", "session", "sign", "none")
         given = self.model_fields_set
         if given.intersection(kinds):
             given = given - {"headers"}  # beside another kind they are extra headers

@@ -13,7 +13,7 @@ from mooring import errors
 from mooring.accounts import health
 from mooring.accounts.context import Context
 from mooring.accounts.serving import Serving
-from mooring.connectors.apply import Injection, default_headers, inject
+from mooring.connectors.apply import Injection, Signer, default_headers, inject
 from mooring.connectors.definition import Connector
 from mooring.diagnosis.rules import of_failure
 from mooring.diagnosis.table import CAUSES
@@ -32,6 +32,7 @@ from mooring.proxy import retries
 # `timeouts` say so.
 LIFE_SECONDS: Final = 60.0
 QUEUE_SECONDS: Final = 10.0  # that a call waits for its turn, unless `Prefer: wait` says otherwise
+MOST_SIGNED: Final = 16 << 20  # bytes of a body that is read in order to be signed
 RETRY_AFTER: Final = "5"  # seconds; what a caller is told when the provider can't be reached
 MASK_MINIMUM: Final = 8  # characters; masking shorter secrets would spoil innocent text
 REFRESH_PAUSE: Final = 60.0  # after a refresh that did not cure a 401
@@ -241,6 +242,8 @@ async def _send(context: Context, serving: Serving, ask: Call, entry: Entry, end
     if ask.length is not None and ask.body is not None and not isinstance(ask.body, bytes):
         # A stream keeps its announced length: many providers answer 411 to a chunked upload.
         headers.append((b"content-length", b"%d" % ask.length))
+    if injection.signature is not None:
+        ask, headers = await _signed(injection.signature, ask, url, headers)
     if entry.record is not None:
         entry.record.begin(serving.key(context.vault), secrets, headers, ask.body)
     step: dict[str, Any] = {"method": ask.method, "url": entry.url}
@@ -304,6 +307,22 @@ async def _exchange(
         raise
     provider.answered()
     return response
+
+
+async def _signed(signer: Signer, ask: Call, url: str, headers: list[Header]) -> tuple[Call, list[Header]]:
+    """The call with its signature. A stream that the signature covers is read first, up to a bound."""
+    if ask.body is not None and not isinstance(ask.body, bytes) and signer.needs_body(headers):
+        whole = bytearray()
+        async for part in ask.body:
+            whole += part
+            if len(whole) > MOST_SIGNED:
+                raise errors.PayloadTooLarge(
+                    f"the provider's signature covers the body, of at most {MOST_SIGNED >> 20} MiB"
+                )
+        ask = replace(ask, body=bytes(whole))
+        headers = [item for item in headers if item[0] != b"content-length"]
+    body = ask.body if isinstance(ask.body, bytes) else b"" if ask.body is None else None
+    return ask, signer.sign(ask.method, url, headers, body)
 
 
 def _written(

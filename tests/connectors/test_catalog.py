@@ -30,6 +30,7 @@ METHODS = {
     "attio": ["api_key", "oauth2"],
     "auth0": ["client_credentials"],
     "autodesk": ["oauth2", "client_credentials"],
+    "aws-s3": ["access_key"],
     "azure-blob-storage": ["oauth2", "client_credentials"],
     "azure-devops": ["api_key", "oauth2"],
     "bamboohr": ["api_key", "oauth2"],
@@ -84,6 +85,7 @@ METHODS = {
     "domo": ["client_credentials"],
     "dropbox": ["oauth2"],
     "dropboxsign": ["basic"],
+    "duo": ["admin_api"],
     "egnyte": ["oauth2"],
     "elastic": ["api_key"],
     "employmenthero": ["oauth2"],
@@ -168,7 +170,7 @@ METHODS = {
     "monday": ["api_key", "oauth2"],
     "namely": ["api_key", "oauth2"],
     "netlify": ["api_key", "oauth2"],
-    "netsuite": ["oauth2"],
+    "netsuite": ["token", "oauth2"],
     "new-relic": ["api_key"],
     "notion": ["api_key", "oauth2"],
     "okta": ["api_key", "oauth2", "client_credentials"],
@@ -291,6 +293,7 @@ def test_every_method_renders(connector: Connector, method: AuthMethod):
     assert re.fullmatch(r"https://[a-z0-9.-]+(/[^?#]*)?|http://127\.0\.0\.1:8090", base_url)
     assert not base_url.endswith("/")
     sent = [t.render(scope) for t in (*method.headers.values(), *method.query.values(), *(method.basic or ()))]
+    sent += [t.render(scope) for t in (method.signature.values.values() if method.signature else ())]
     secrets = [
         value for key, value in scope.items() if key in method.secret_keys or key in {"access_token", "id_token"}
     ]

@@ -5,15 +5,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from mooring.connectors.definition import AuthMethod, Connector
+from mooring.protocol import signatures
 
 WRONG = "wrong"  # stands in every value of a wrong credential
 QUIET = {"host", "user-agent", "content-length", "connection", "accept-encoding", "traceparent"}
@@ -144,7 +148,7 @@ class Provider:
         text = (
             unquote(path + "?" + query) + body.decode("utf-8", "replace") + json.dumps(headers) + str(_basic(headers))
         )
-        if WRONG in text:
+        if WRONG in text or not self._is_signed(method, path + ("?" + query if query else ""), headers, body):
             return 401, {"error": "wrong"}
         if played.method.oauth2 is not None and "access-token-" in text and played.access_token not in text:
             return 401, {"error": "an old token"}
@@ -158,6 +162,30 @@ class Provider:
                 put(answer, where, label)
         return (test.ok[0] if test is not None and test.ok and role == "test" else 200), answer
 
+    def _is_signed(self, method: str, target: str, headers: dict[str, str], body: bytes) -> bool:
+        """Whether the signature is that of the right secrets, at the moment that the request names."""
+        assert self.played is not None
+        signature = self.played.method.signature
+        if signature is None:
+            return True
+        values = {name: str(t.value(self.played.scope) or "") for name, t in signature.values.items()}
+        given = headers.get("authorization", "")
+        now, nonce = datetime.now(UTC), None
+        if signature.algorithm == "aws4":
+            now = datetime.strptime(headers["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        elif signature.algorithm == "oauth1":
+            own = dict(re.findall(r'(\w+)="([^"]*)"', given))
+            now, nonce = datetime.fromtimestamp(int(own["oauth_timestamp"]), UTC), unquote(own["oauth_nonce"])
+        else:
+            now = parsedate_to_datetime(headers["date"])
+        sent = [
+            (n.encode(), v.encode())
+            for n, v in headers.items()
+            if n not in QUIET | {"date"} and not n.startswith("x-amz")
+        ]
+        again = signatures.signed(signature.algorithm, values, method, self.base + target, sent, body, now, nonce)
+        return dict(again)[b"authorization"].decode() == given
+
     def note(self, role: str, method: str, path: str, query: str, headers: dict[str, str], body: bytes) -> None:
         """Write a request down, without what differs each time."""
         assert self.played is not None
@@ -165,6 +193,14 @@ class Provider:
         pair = _basic(headers)
         if pair is not None:
             shown["authorization"] = f"Basic of {pair}"
+        if self.played.method.signature is not None:
+            moving = (
+                r"(Signature=|oauth_signature=|oauth_nonce=|oauth_timestamp=|AKIA\w*/|example-access_key_id/)[^/,; ]+"
+            )
+            shown["authorization"] = re.sub(
+                moving, r"\1…", re.sub(r"(Basic of [^:]+):\w+", r"\1:…", shown["authorization"])
+            )
+            shown |= {name: "…" for name in ("date", "x-amz-date") if name in shown}
         lines = [f"{method} {path.lstrip('/')}" + (f" ? {_sorted(query)}" if query else "")]
         lines += [f"{name}: {value}" for name, value in shown.items()]
         if body:

@@ -117,9 +117,9 @@ def auth_method(key: str, raw: Mapping[str, Any], at: Location, notes: Notes, ba
 def _credential(method: Method, kind: str, given: Mapping[str, Any]) -> dict[str, Any] | None:
     at = (*method.at, "authorization")
     notes = method.notes
-    if given.get("signing"):
-        notes.lenient((*at, "signing"), "signed requests are not supported; this method is left out", on_key=True)
-        return None
+    signing = given.get("signing")
+    if signing:
+        return _signed(method, signing, (*at, "signing"))
     if kind == "none":
         headers = _shared_headers(method)
         if headers:
@@ -143,6 +143,23 @@ def _credential(method: Method, kind: str, given: Mapping[str, Any]) -> dict[str
         return oauth_block(method, given, at)
     notes.lenient((*at, "type"), f"there is no authorization of the type `{kind}`; this method is left out")
     return None
+
+
+def _signed(method: Method, given: Any, at: Location) -> dict[str, Any] | None:
+    """AWS Signature Version 4 with the names that the format gives to its credentials."""
+    if not isinstance(given, dict) or given.get("strategy") != "aws4" or not isinstance(given.get("service"), str):
+        method.notes.lenient(
+            at, "of signed requests only the strategy `aws4` is known; this method is left out", on_key=True
+        )
+        return None
+    names = {"access_key": "accessKeyId", "secret_key": "secretAccessKey"}
+    if "sessionToken" in {*method.config, *method.setup}:
+        names["session_token"] = "sessionToken"
+    values = {ours: method.text(f"${{credentials.{theirs}}}", at) for ours, theirs in names.items()}
+    values["region"] = method.text(given.get("region") or "${credentials.region}", at)
+    if None in values.values():
+        return None
+    return {"sign": {"aws4": {"service": given["service"], **values}}}
 
 
 def _api_key(method: Method, given: Mapping[str, Any], at: Location) -> dict[str, Any] | None:

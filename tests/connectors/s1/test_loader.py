@@ -221,3 +221,20 @@ def test_what_is_no_connector_is_a_fault(tmp_path, content):
     main = tmp_path / "x.connector.s1.yaml"
     main.write_bytes(content)
     assert faults(main).startswith(f"{main}:")
+
+
+def test_signed_requests_take_the_names_of_the_format(tmp_path):
+    main = write(tmp_path)
+    text = main.read_text().replace(
+        "{type: bearer, token: $.credentials.apiKey}",
+        "{type: none, signing: {strategy: aws4, service: s3, region: eu-west-1}}",
+    )
+    keys = "[{key: accessKeyId, label: I, type: text, required: true}, "
+    keys += "{key: secretAccessKey, label: S, type: password, secret: true}, "
+    main.write_text(text.replace("configFields: [", "configFields: " + keys))
+    signature = load_s1(main).connector.auth["key"].signature
+    assert signature is not None and signature.algorithm == "aws4"
+    scope = {"accessKeyId": "AKIA", "secretAccessKey": "s"}
+    assert {name: t.render(scope) for name, t in signature.values.items()} == {
+        "service": "s3", "region": "eu-west-1", "access_key": "AKIA", "secret_key": "s",
+    }  # fmt: skip
