@@ -246,7 +246,7 @@ FAULTS = [
     (BEARER + "headers: {A: 1.50}\n", "9:14: put quotes around this number"),
     (BEARER + "openapi: {}\n", "9:1: `openapi` is not supported yet"),
     (BEARER.replace("bearer", "sign"), "7:11: must be a mapping of keys"),
-    (BEARER.replace("bearer: ${api_key}", "sign: {oauth1: {consumer_key: a}}"), "7:20: `consumer_secret` is missing"),
+    (BEARER.replace("bearer: ${api_key}", "sign: {oauth1: {consumer_key: a}}"), "7:12: `consumer_secret` is missing"),
     (BEARER.replace("bearer", "python"), "7:5: `python` is not supported yet"),
     # names
     (BEARER.replace("connector: acme", "connector: ac_me"), "1:12: a connector key has no underscore"),
