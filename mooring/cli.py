@@ -323,6 +323,79 @@ def connectors_test(
         raise typer.Exit(1)
 
 
+@connectors_app.command("import-openapi")
+def connectors_import_openapi(
+    spec: Annotated[Path, typer.Argument(help="An OpenAPI 3 or Swagger 2.0 document, JSON or YAML.")],
+    include: Annotated[
+        list[str] | None,
+        typer.Option(help="Only operations whose id, tag, path or `GET /path` fits this pattern with `*`; repeatable."),
+    ] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Leave out what fits this pattern; repeatable.")] = None,
+    key: Annotated[str | None, typer.Option(help="Key of the connector; made of the title by default.")] = None,
+    category: Annotated[str, typer.Option(help="Category of the connector.")] = "other",
+    base_url: Annotated[str | None, typer.Option(help="Address of the API, instead of the first server's.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write; standard output by default.")] = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="Write over a file that differs, after its difference.")
+    ] = False,
+) -> None:
+    """Write a connector from the description of an API: authentication, actions, inputs, paging.
+
+    Where the file exists already, the difference is shown and the file is left alone unless --write is given.
+    """
+    from mooring.connectors.openapi import writing
+    from mooring.connectors.openapi.document import read_document
+    from mooring.connectors.openapi.importer import import_document
+
+    document = read_document(spec)
+    try:
+        imported = import_document(
+            document, key=key, category=category, include=include or (), exclude=exclude or (), base_url=base_url
+        )
+    except ValueError as e:
+        raise errors.ConfigurationError(f"{spec}: {e}") from None
+    text = writing.as_text(imported, source=spec.name, raw=spec.read_bytes())
+    problems = _problems_of(text, imported.connector["connector"])
+    for note in dict.fromkeys(imported.notes):
+        typer.echo(f"note: {note}", err=True)
+    for problem in problems:
+        typer.echo(f"to correct: {problem}", err=True)
+    typer.echo(
+        f"{len(imported.connector['actions'])} actions, {len(imported.connector['auth'])} auth methods", err=True
+    )
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    old = out.read_text(encoding="utf-8") if out.is_file() else None
+    if old == text:
+        typer.echo(f"{out} is as the description says", err=True)
+        return
+    if old is not None:
+        typer.echo(writing.difference(old, text, out.name), nl=False)
+        if not write:
+            typer.echo(f"{out} was left alone; --write writes it", err=True)
+            raise typer.Exit(1)
+    writing.write_whole(out, text)
+    typer.echo(f"wrote {out}", err=True)
+
+
+def _problems_of(text: str, key: str) -> list[str]:
+    """What the checks of connector files say of a text, with its lines."""
+    import tempfile
+
+    from mooring.connectors.loader import load_file
+    from mooring.connectors.problem import ConnectorFileError
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{key}.yaml"
+        path.write_text(text, encoding="utf-8")
+        try:
+            load_file(path, builtin=False)
+        except ConnectorFileError as e:
+            return [str(problem).replace(str(path), path.name) for problem in e.problems]
+    return []
+
+
 @keys_app.command("create")
 def api_key_create(
     label: Annotated[str, typer.Option(help="What the key is for.")] = "default",
