@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mooring.connectors.registry import load_registry
+from tests.connectors.examples import example
 from tests.hub import Hub, Project, client, ok, refused
 from tests.rows import query
 from tests.sandbox.harness import Sandbox
@@ -167,7 +168,7 @@ def test_every_form_of_the_catalogue_says_of_each_field_whether_it_is_secret(hub
     methods = [(c.key, m) for c in load_registry().values() for m in c.auth.values()]
     assert len(methods) > 15
     for connector, method in methods:
-        setup = {f.key: "x" for f in method.app_fields if f.required and f.default is None}
+        setup = {f.key: example(f) for f in method.app_fields if f.required and f.default is None}
         config = project.config(connector, method.key, setup)
         shown = form(project.session(integration_id=config["id"]), config)["config"]
         for field in shown["configFields"]:

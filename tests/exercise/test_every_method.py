@@ -182,7 +182,8 @@ def _plain(line: str, base: str, project: Project) -> str:
         line = line.replace(urlencode({"": raw})[1:], "http%3A%2F%2F" + ("provider" if raw == base else "hub"))
     line = re.sub(r"\b(state|code_challenge|code_verifier|nonce)=[^&| ]+", r"\1=…", line)
     line = re.sub(r'"code_verifier": ?"[^"]+"', '"code_verifier":"…"', line)
-    return re.sub(r"\beyJ[\w-]+\.(eyJ[\w-]+)\.[\w-]+", _claims, line)
+    line = re.sub(r"\beyJ[\w-]+\.(eyJ[\w-]+)\.[\w-]+", _claims, line)
+    return line.replace(base, "http://provider").replace(project.hub.url, "http://hub")  # inside of tokens as well
 
 
 def _claims(found: re.Match[str]) -> str:
