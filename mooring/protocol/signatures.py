@@ -28,7 +28,7 @@ def needs_body(algorithm: str, values: Mapping[str, str], headers: Iterable[Head
     """Whether a signature covers the body, so that a stream has to be read before it is sent."""
     if algorithm == "aws4":
         return values.get("service") != "s3"
-    return any(name == b"content-type" and value.startswith(FORM) for name, value in headers)
+    return _holds_form(headers)
 
 
 def signed(
@@ -118,10 +118,7 @@ def _oauth1(
     }
     if values.get("token"):
         own["oauth_token"] = values["token"]
-    given = parse_qsl(parts.query, keep_blank_values=True)
-    if body and any(name == b"content-type" and value.startswith(FORM) for name, value in headers):
-        given += parse_qsl(body.decode(), keep_blank_values=True)
-    pairs = sorted((_encoded(n), _encoded(v)) for n, v in [*own.items(), *given])
+    pairs = sorted((_encoded(n), _encoded(v)) for n, v in [*own.items(), *_parameters(url, headers, body)])
     address = f"{parts.scheme.lower()}://{parts.netloc.lower()}{parts.path or '/'}"
     base = "&".join([method.upper(), _encoded(address), _encoded("&".join(f"{n}={v}" for n, v in pairs))])
     key = f"{_encoded(values['consumer_secret'])}&{_encoded(values.get('token_secret') or '')}".encode()
@@ -137,16 +134,27 @@ def _hmac_basic(
 ) -> list[Header]:
     parts = urlsplit(url)
     date = format_datetime(now)
-    given = parse_qsl(parts.query, keep_blank_values=True)
-    if body and any(name == b"content-type" and value.startswith(FORM) for name, value in headers):
-        given += parse_qsl(body.decode(), keep_blank_values=True)
-    pairs = "&".join(f"{n}={v}" for n, v in sorted((_encoded(n), _encoded(v)) for n, v in given))
+    pairs = "&".join(
+        f"{n}={v}" for n, v in sorted((_encoded(n), _encoded(v)) for n, v in _parameters(url, headers, body))
+    )
     to_sign = "\n".join([date, method.upper(), parts.netloc.lower(), parts.path or "/", pairs])
     algorithm = _HASHES[values.get("signature_method") or "HMAC-SHA1"]
     signature = hmac.digest(values["secret"].encode(), to_sign.encode(), algorithm).hex()
     pair = base64.b64encode(f"{values['username']}:{signature}".encode())
     kept = [item for item in headers if item[0] not in {b"authorization", b"date"}]
     return [*kept, (b"date", date.encode()), (b"authorization", b"Basic " + pair)]
+
+
+def _parameters(url: str, headers: Iterable[Header], body: bytes | None) -> list[tuple[str, str]]:
+    """The parameters that a signature covers: of the query, and of a body that is a form (RFC 5849 §3.4.1.3)."""
+    found = parse_qsl(urlsplit(url).query, keep_blank_values=True)
+    if body and _holds_form(headers):
+        found += parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)
+    return found
+
+
+def _holds_form(headers: Iterable[Header]) -> bool:
+    return any(name == b"content-type" and value.startswith(FORM) for name, value in headers)
 
 
 def _encoded(text: str) -> str:

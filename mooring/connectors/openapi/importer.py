@@ -4,27 +4,14 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from mooring.connectors.openapi.authentication import methods_of
 from mooring.connectors.openapi.document import Document, Operation, first_sentences
+from mooring.connectors.openapi.paging import items_of, page_of
 
-_CURSORS: Final = (
-    "cursor", "page_token", "pageToken", "next_page_token", "after", "starting_after", "next_cursor", "continuation",
-    "continuationToken", "nextToken", "page_cursor", "pageCursor", "paging_token",
-)  # fmt: skip
-_OFFSETS: Final = ("offset", "skip", "start", "startAt", "start_index", "startIndex", "$skip")
-_PAGES: Final = ("page", "page_number", "pageNumber", "page_num", "page[number]", "pageIndex")
-_SIZES: Final = (
-    "limit", "per_page", "perPage", "page_size", "pageSize", "size", "maxResults", "max_results", "count", "$top",
-    "page[size]", "top", "take", "page_limit",
-)  # fmt: skip
-_NEXT: Final = (
-    "next_cursor", "nextCursor", "next_page_token", "nextPageToken", "next_token", "nextToken", "next_page", "next",
-    "cursor", "after", "continuationToken",
-)  # fmt: skip
-_LISTS: Final = ("data", "items", "results", "records", "values", "entries", "value", "list", "content", "objects")
 _OURS: Final = frozenset({"accept", "authorization", "content-type", "user-agent", "content-length", "host"})
 _SELF: Final = re.compile(
     r"/(me|self|whoami|user|account|current|profile|ping|status|viewer)(\.json)?/?$", re.IGNORECASE
@@ -56,28 +43,20 @@ def import_document(
     return _Importer(document, key, category, include, exclude, base_url).run()
 
 
+@dataclass(slots=True)
 class _Importer:
-    def __init__(
-        self,
-        document: Document,
-        key: str | None,
-        category: str,
-        include: Sequence[str],
-        exclude: Sequence[str],
-        base_url: str | None,
-    ) -> None:
-        self._document = document
-        self._key = key
-        self._category = category
-        self._include = include
-        self._exclude = exclude
-        self._base_url = base_url
-        self._notes: list[str] = []
-        self._rates: set[str] = set()
-        self._server_fields: dict[str, Any] = {}
+    document: Document
+    key: str | None
+    category: str
+    include: Sequence[str]
+    exclude: Sequence[str]
+    base_url: str | None
+    notes: list[str] = field(default_factory=list)
+    rates: set[str] = field(default_factory=set)
+    server_fields: dict[str, Any] = field(default_factory=dict)
 
     def run(self) -> Imported:
-        data = self._document.data
+        data = self.document.data
         info = data.get("info") or {}
         title = str(info.get("title") or "Imported").strip()
         base = self._base(data)
@@ -86,9 +65,9 @@ class _Importer:
             raise ValueError("no operation is left: look at --include and --exclude, and at `deprecated`")
         auth = self._auth(data, actions)
         out: dict[str, Any] = {
-            "connector": self._key or re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "imported",
+            "connector": self.key or re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "imported",
             "title": title,
-            "category": self._category,
+            "category": self.category,
         }
         docs = (data.get("externalDocs") or {}).get("url")
         if isinstance(docs, str) and docs.startswith("http"):
@@ -96,19 +75,19 @@ class _Importer:
         if isinstance(info.get("description"), str) and info["description"].strip():
             out["description"] = first_sentences(info["description"], 200)
         out["base_url"] = base
-        if self._rates:
-            out["limits"] = {"headers": sorted(self._rates)}
-        return Imported({**out, "auth": auth, "actions": actions}, self._notes)
+        if self.rates:
+            out["limits"] = {"headers": sorted(self.rates)}
+        return Imported({**out, "auth": auth, "actions": actions}, self.notes)
 
     # The address
 
     def _base(self, data: Mapping[str, Any]) -> str:
         servers = data.get("servers") or [{}]
         server = servers[0] if isinstance(servers[0], Mapping) else {}
-        url = (self._base_url or str(server.get("url") or "")).rstrip("/")
+        url = (self.base_url or str(server.get("url") or "")).rstrip("/")
         if not url.startswith(("https://", "http://")):
             raise ValueError(f"the description names no whole address of a server ({url or 'none'}); give --base-url")
-        for name, variable in (server.get("variables") or {}).items() if not self._base_url else ():
+        for name, variable in (server.get("variables") or {}).items() if not self.base_url else ():
             ours = re.sub(r"\W", "_", str(name))
             choices = [str(v) for v in variable.get("enum") or ()]
             spec: dict[str, Any] = {"label": ours.replace("_", " ").capitalize()}
@@ -118,11 +97,11 @@ class _Importer:
                 spec["options"] = choices
             else:
                 spec |= {"pattern": "[A-Za-z0-9-]+", "pattern_error": "Letters, digits and dashes"}
-            self._server_fields[ours] = spec
+            self.server_fields[ours] = spec
             url = url.replace("{" + str(name) + "}", "${" + ours + "}")
         if len(servers) > 1:
             others = ", ".join(str(s.get("url")) for s in servers[1:4] if isinstance(s, Mapping))
-            self._notes.append(f"base_url: the first server was taken; there are others: {others}")
+            self.notes.append(f"base_url: the first server was taken; there are others: {others}")
         return url
 
     # Authentication
@@ -131,85 +110,22 @@ class _Importer:
         out: dict[str, Any] = {}
         schemes = (data.get("components") or {}).get("securitySchemes") or {}
         for name, raw in schemes.items():
-            for key, method in self._methods(str(name), self._document.resolve(raw)):
+            for key, method in methods_of(str(name), self.document.resolve(raw), self.notes):
                 out.setdefault(key, method)
         if not out:
-            self._notes.append(
+            self.notes.append(
                 "auth: the description names no authentication that can be used; a bearer token is assumed"
             )
             out["token"] = {"bearer": "${token_value}", "fields": {"token_value": {"label": "Token", "secret": True}}}
         test = self._test(actions)
         for method in out.values():
-            if self._server_fields:
-                method["fields"] = {**self._server_fields, **method.get("fields", {})}
+            if self.server_fields:
+                method["fields"] = {**self.server_fields, **method.get("fields", {})}
             if test is not None:
                 method["test"] = test
         if test is None:
-            self._notes.append("auth: no read without inputs was found; add a `test` to each method")
+            self.notes.append("auth: no read without inputs was found; add a `test` to each method")
         return out
-
-    def _methods(self, name: str, scheme: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-        kind = scheme.get("type")
-        if kind == "apiKey" and scheme.get("in") in {"header", "query"}:
-            place = "header" if scheme["in"] == "header" else "query"
-            sent = {"name": str(scheme.get("name")), "value": "${api_key}"}
-            yield (
-                "api_key",
-                {"label": "API key", place: sent, "fields": {"api_key": {"label": "API key", "secret": True}}},
-            )
-            if str(scheme.get("name")).lower() == "authorization":
-                self._notes.append(
-                    f"auth: `{name}` is a whole Authorization header; does its value need a word in front?"
-                )
-        elif kind == "http" and str(scheme.get("scheme")).lower() == "basic":
-            yield (
-                "basic",
-                {
-                    "basic": {"username": "${username}", "password": "${password}"},
-                    "fields": {"username": {"label": "User name"}, "password": {"secret": True}},
-                },
-            )
-        elif kind == "http" and str(scheme.get("scheme")).lower() == "bearer":
-            fields = {"token_value": {"label": "Token", "secret": True}}
-            yield "bearer", {"label": "Access token", "bearer": "${token_value}", "fields": fields}
-        elif kind == "oauth2":
-            yield from self._oauth2(scheme.get("flows") or {})
-        else:
-            self._notes.append(f"auth: the scheme `{name}` ({kind}) is left out")
-
-    def _oauth2(self, flows: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-        for flow, raw in flows.items():
-            token_url = str(raw.get("tokenUrl") or "")
-            scopes = {str(s): first_sentences(str(text), 120) or None for s, text in (raw.get("scopes") or {}).items()}
-            block: dict[str, Any] = {"token_url": token_url}
-            if raw.get("refreshUrl"):
-                block["refresh_url"] = str(raw["refreshUrl"])
-            if flow == "authorizationCode":
-                block = {"authorize_url": str(raw.get("authorizationUrl")), **block}
-            elif flow == "clientCredentials":
-                block = {"grant": "client_credentials", **block}
-            else:
-                self._notes.append(f"auth: the flow `{flow}` is left out (RFC 9700 advises against it)")
-                continue
-            if not all(str(url).startswith("https://") for n, url in block.items() if n.endswith("_url")):
-                self._notes.append(
-                    f"auth: the addresses of the flow `{flow}` are not whole https:// addresses; it is left out"
-                )
-                continue
-            if scopes:
-                block["scopes"] = scopes
-                self._notes.append(f"auth: all {len(scopes)} scopes are asked for; keep those that the actions need")
-            self._notes.append(
-                "auth: does the provider take client_secret_post? It is assumed; `client_auth: basic` otherwise"
-            )
-            method: dict[str, Any] = {"label": "OAuth 2.0", "oauth2": {**block, "client_auth": "post"}}
-            if flow == "clientCredentials":
-                method["label"] = "Client credentials"
-                method["fields"] = {
-                    "client_id": {"label": "Client ID"},
-                    "client_secret": {"label": "Client secret", "secret": True},
-                }
-            yield ("oauth2" if flow == "authorizationCode" else "client_credentials"), method
 
     def _test(self, actions: Mapping[str, Any]) -> str | None:
         bare = [
@@ -226,7 +142,7 @@ class _Importer:
     def _actions(self) -> dict[str, Any]:
         out: dict[str, Any] = {}
         skipped = 0
-        for operation in self._document.operations():
+        for operation in self.document.operations():
             if not self._wanted(operation):
                 continue
             if operation.data.get("deprecated"):
@@ -239,7 +155,7 @@ class _Importer:
             if action is not None:
                 out[name] = action
         if skipped:
-            self._notes.append(f"actions: {skipped} deprecated operations are left out")
+            self.notes.append(f"actions: {skipped} deprecated operations are left out")
         return out
 
     def _wanted(self, operation: Operation) -> bool:
@@ -248,7 +164,7 @@ class _Importer:
         def fits(patterns: Sequence[str]) -> bool:
             return any(fnmatch.fnmatchcase(name.lower(), pattern.lower()) for pattern in patterns for name in names)
 
-        return (not self._include or fits(self._include)) and not fits(self._exclude)
+        return (not self.include or fits(self.include)) and not fits(self.exclude)
 
     def _action(self, name: str, operation: Operation) -> dict[str, Any] | None:
         data = operation.data
@@ -267,7 +183,7 @@ class _Importer:
         if operation.tags:
             action["tags"] = list(operation.tags)
         answer = self._answer(operation)
-        page, taken = self._page(operation, answer)
+        page, taken = page_of(operation, answer)
         if page is not None:
             action["page"] = page
         inputs: dict[str, Any] = {}
@@ -277,7 +193,7 @@ class _Importer:
             return None
         if inputs:
             action["input"] = inputs
-        if page is None and operation.verb == "get" and (items := _items(answer)):
+        if page is None and operation.verb == "get" and (items := items_of(answer)):
             action["items"] = items
         return action
 
@@ -295,7 +211,7 @@ class _Importer:
             return
         place = {"header": "headers"}.get(place, place)
         content: Mapping[str, Any] = next(iter((parameter.get("content") or {}).values()), {})
-        schema = self._document.schema(parameter.get("schema") or content.get("schema") or {})
+        schema = self.document.schema(parameter.get("schema") or content.get("schema") or {})
         if parameter.get("description"):
             schema["description"] = first_sentences(str(parameter["description"]), 300)
         reading = operation.verb in {"get", "delete"}
@@ -307,14 +223,14 @@ class _Importer:
 
     def _body(self, name: str, operation: Operation, action: dict[str, Any], inputs: dict[str, Any]) -> bool:
         """Add what the body holds. False where the action can't be written."""
-        body = self._document.resolve(operation.data["requestBody"])
+        body = self.document.resolve(operation.data["requestBody"])
         content = body.get("content") or {}
         kind = next((k for k in content if re.fullmatch(r"application/(?:[\w.+-]+\+)?json.*|\*/\*", k)), None)
         if kind is None:
             if content:
-                self._notes.append(f"{name}: its body is {', '.join(content)}, not JSON; it is left out")
+                self.notes.append(f"{name}: its body is {', '.join(content)}, not JSON; it is left out")
             return not content
-        schema = self._document.schema(content[kind].get("schema"))
+        schema = self.document.schema(content[kind].get("schema"))
         properties = schema.get("properties")
         place = "body" if operation.verb in {"get", "delete"} else None
         if not isinstance(properties, dict) or not properties:
@@ -324,7 +240,7 @@ class _Importer:
         required = set(schema.get("required") or ())
         for own, inner in properties.items():
             if own in inputs:
-                self._notes.append(
+                self.notes.append(
                     f"{name}: `{own}` is a parameter and a part of the body; only the parameter can be given"
                 )
                 continue
@@ -335,123 +251,16 @@ class _Importer:
         """The schema of a good answer, and the headers that tell of limits."""
         answers = operation.data.get("responses") or {}
         status = next((s for s in ("200", "201", "2XX", "default") if s in answers), None)
-        found = self._document.resolve(answers.get(status))
+        found = self.document.resolve(answers.get(status))
         for header in found.get("headers") or {}:
             if _RATE.match(str(header)):
-                self._rates.add(str(header))
+                self.rates.add(str(header))
         content = found.get("content") or {}
         kind = next((k for k in content if "json" in k), None)
-        schema = self._document.schema(content[kind].get("schema")) if kind else {}
+        schema = self.document.schema(content[kind].get("schema")) if kind else {}
         if any(str(h).lower() == "link" for h in found.get("headers") or {}):
             schema["x-link"] = True
         return schema
-
-    def _page(self, operation: Operation, answer: Mapping[str, Any]) -> tuple[dict[str, Any] | None, set[str]]:
-        """How the list goes on, and the parameters that it takes for that."""
-        if operation.verb not in {"get", "post"}:
-            return None, set()
-        said = _said(operation)
-        if said is not None:
-            return said
-        names = {str(p["name"]) for p in operation.parameters if p["in"] == "query"}
-        items = _items(answer)
-        listing = answer.get("type") == "array" or items is not None
-        if not listing:
-            return None, set()
-        size = next((n for n in _SIZES if n in names), None)
-        page: dict[str, Any] | None = None
-        cursor = next((n for n in _CURSORS if n in names), None)
-        where = _next_path(answer)
-        number = next((n for n in _PAGES if n in names), None)
-        offset = next((n for n in _OFFSETS if n in names), None)
-        taken: set[str] = {n for n in (size, cursor, number, offset) if n}
-        if cursor and where:
-            page = {"cursor": where, "param": cursor}
-        elif answer.get("x-link"):
-            page = {"link": "header"}
-        elif number:
-            page = {"page": number}
-        elif offset:
-            page = {"offset": offset}
-        if page is None:
-            return None, set()
-        if size:
-            page["size_param"] = size
-        if items:
-            page["items"] = items
-        return page, taken
-
-
-def _said(operation: Operation) -> tuple[dict[str, Any], set[str]] | None:
-    """What an extension of the description says of its pages."""
-    speakeasy = operation.data.get("x-speakeasy-pagination")
-    if isinstance(speakeasy, Mapping):
-        outputs = speakeasy.get("outputs") or {}
-        given = {
-            str(i.get("type")): str(i.get("name")) for i in speakeasy.get("inputs") or () if isinstance(i, Mapping)
-        }
-        page: dict[str, Any] = {}
-        if speakeasy.get("type") == "cursor" and outputs.get("nextCursor") and given.get("cursor"):
-            page = {"cursor": str(outputs["nextCursor"]).removeprefix("$."), "param": given["cursor"]}
-        elif given.get("page"):
-            page = {"page": given["page"]}
-        elif given.get("offset"):
-            page = {"offset": given["offset"]}
-        if page:
-            if given.get("limit"):
-                page["size_param"] = given["limit"]
-            if outputs.get("results"):
-                page["items"] = str(outputs["results"]).removeprefix("$.")
-            return page, set(given.values())
-    fern = operation.data.get("x-fern-pagination")
-    if isinstance(fern, Mapping):
-        own = {n: str(v).rpartition(".")[2] for n, v in fern.items() if n in {"cursor", "offset"}}
-        results = str(fern.get("results") or "").removeprefix("$response.")
-        if own.get("cursor") and fern.get("next_cursor"):
-            where = str(fern["next_cursor"]).removeprefix("$response.")
-            return {"cursor": where, "param": own["cursor"], "items": results}, {own["cursor"]}
-        if own.get("offset"):
-            return {"offset": own["offset"], "items": results}, {own["offset"]}
-    return None
-
-
-def _items(schema: Mapping[str, Any]) -> str | None:
-    """The dotted path of the list in an answer; None where the answer is the list, or holds none."""
-    properties = schema.get("properties")
-    if not isinstance(properties, Mapping):
-        return None
-    lists = [n for n, p in properties.items() if p.get("type") == "array"]
-    named = next((n for n in _LISTS if n in lists), None)
-    if named or len(lists) == 1:
-        return named or lists[0]
-    for outer in ("data", "result", "response"):
-        if inner := _items(properties.get(outer) or {}):
-            return f"{outer}.{inner}"
-    return None
-
-
-def _next_path(schema: Mapping[str, Any], depth: int = 0) -> str | None:
-    """The dotted path of the next cursor in an answer."""
-    properties = schema.get("properties")
-    if not isinstance(properties, Mapping) or depth > 2:
-        return None
-    for name in _NEXT:
-        if properties.get(name, {}).get("type") in {"string", "integer"}:
-            return name
-    for outer in (
-        "meta",
-        "metadata",
-        "paging",
-        "pagination",
-        "page_info",
-        "pageInfo",
-        "links",
-        "response_metadata",
-        "next",
-    ):
-        if inner := _next_path(properties.get(outer) or {}, depth + 1):
-            return f"{outer}.{inner}"
-    return None
 
 
 def _name(operation: Operation) -> str:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from mooring.connectors.loader import load_file
 from mooring.connectors.openapi.importer import Imported
+from mooring.connectors.problem import ConnectorFileError
 
 WIDTH = 120
 
@@ -27,6 +30,18 @@ def as_text(imported: Imported, *, source: str, raw: bytes) -> str:
         imported.connector, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=WIDTH, default_flow_style=False
     )
     return "\n".join(head) + "\n" + body
+
+
+def problems_of(text: str, key: str) -> list[str]:
+    """What the checks of connector files say of a text, with its lines."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{key}.yaml"
+        path.write_text(text, encoding="utf-8")
+        try:
+            load_file(path, builtin=False)
+        except ConnectorFileError as e:
+            return [str(problem).replace(str(path), path.name) for problem in e.problems]
+    return []
 
 
 def difference(old: str, new: str, name: str) -> str:
