@@ -85,6 +85,14 @@ auth:
 """
 
 
+def signing_connector(port: int) -> str:
+    """A provider on a port of the test's whose requests are signed: with their body, and as Amazon S3 takes streams."""
+    signature = 'region: eu-west-1, access_key: AKIAEXAMPLE, secret_key: "${secret_key}"'
+    method = "{base_url: http://127.0.0.1:%d, fields: {secret_key: {secret: true}}, sign: {aws4: {service: %s, %s}}}"
+    methods = [f"  {name}: {method % (port, name, signature)}" for name in ("sqs", "s3")]
+    return "\n".join(["connector: signing", "title: Signing", "category: storage", "auth:", *methods, ""])
+
+
 def login_connector(port: int) -> str:
     """A provider on a port of the test's with logins of its own: JSON under the base URL, and a form at a whole URL."""
     base = f"http://127.0.0.1:{port}"
@@ -190,6 +198,7 @@ def connectors_dir(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Pa
     folder = tmp_path_factory.mktemp("connectors")
     (folder / "oidc-provider.yaml").write_text(oidc_connector(f"http://127.0.0.1:{ports.oidc}"))
     (folder / "limited.yaml").write_text(limited_connector(ports.spare[0]))
+    (folder / "signing.yaml").write_text(signing_connector(ports.spare[0]))
     (folder / "logins.yaml").write_text(login_connector(ports.spare[0]))
     (folder / "assertions.yaml").write_text(assertion_connector(ports.spare[0]))
     (folder / "retrying.yaml").write_text(retrying_connector(ports.spare[0]))
