@@ -172,6 +172,13 @@ def sign_in(context: BrowserContext, hub: Hub, email: str = "owner@example.com")
     page.close()
 
 
+# A picture of a whole page shows more than a window does: logos below it are not loaded yet.
+LOADED = """async () => {
+  for (const image of document.images) image.loading = "eager";
+  await Promise.all([...document.images].map((image) => image.decode().catch(() => null)));
+}"""
+
+
 def pictures(browser: Browser, scene: Scene, folder: Path, only: str = "") -> Iterator[Path]:
     """Take every picture, in every theme and size."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -189,6 +196,7 @@ def pictures(browser: Browser, scene: Scene, folder: Path, only: str = "") -> It
                 page.goto(scene.hub.url + state.path)
                 if state.act:
                     state.act(page)
+                page.evaluate(LOADED)
                 page.wait_for_timeout(150)
                 path = folder / f"dashboard-{state.name}-{theme}-{size}.png"
                 page.screenshot(path=str(path), full_page=state.act is None)
