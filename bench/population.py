@@ -20,12 +20,15 @@ from mooring.kit.vault import Owner, Vault
 BATCH = 2_000
 
 
-def populate(home: Path, template: str, count: int) -> list[str]:
+_KEY = Secrets(fields={"api_key": CREDENTIAL})
+
+
+def populate(home: Path, template: str, count: int, secrets: Secrets = _KEY) -> list[str]:
     """Add `count` accounts like `template`; return their ids. The hub may run meanwhile."""
-    return asyncio.run(_populate(home, template, count))
+    return asyncio.run(_populate(home, template, count, secrets))
 
 
-async def _populate(home: Path, template: str, count: int) -> list[str]:
+async def _populate(home: Path, template: str, count: int, secrets: Secrets) -> list[str]:
     vault = Vault.from_file(home / "data.keys", data_dir=home / "data")
     db = Database(f"sqlite:///{home / 'data' / 'mooring.db'}")
     made: list[str] = []
@@ -41,7 +44,7 @@ async def _populate(home: Path, template: str, count: int) -> list[str]:
                 id = ids.nanoid()
                 owner = Owner(account.project_id, "account", id)
                 key, wrapped = vault.new_key(ids.nanoid(), owner)
-                sealed = credentials.seal(key, Secrets(fields={"api_key": CREDENTIAL}), credential.generation)
+                sealed = credentials.seal(key, secrets, credential.generation)
                 rows[0].append({**like, "id": id, "origin_owner_id": id, "owner_slot": None})
                 rows[1].append({**secret, "account_id": id, "sealed": sealed, "probe_at": None})
                 rows[2].append(

@@ -18,6 +18,7 @@ from tests.servers.process import Server, require_program, unprivileged_user
 BOOTSTRAP_KEY = "bootstrap-key-for-bench-0123456789abcdef"
 CREDENTIAL = "bench-credential-0123456789abcdef"
 HEADER = "Bearer " + CREDENTIAL
+_FIELDS = {"api_key": CREDENTIAL}
 BODY_BYTES = 570
 
 
@@ -114,6 +115,7 @@ class Upstream(_Nginx):
         default_type application/json;
         location /bytes/ {{ root {self.folder}; }}
         location /up {{ root {self.folder}; dav_methods PUT; create_full_put_path on; }}
+        location /token {{ return 200 '{{"access_token":"$request_id","token_type":"Bearer","expires_in":3600}}'; }}
         location / {{ return 200 '{BODY}'; }}
     }}"""
 
@@ -151,16 +153,30 @@ class Reference(_Nginx):
 
 
 class Hub(Server):
-    """`mooring serve` on a data folder that outlives the process. `tree` is the source folder that it runs from."""
+    """`mooring serve` on a data folder that outlives the process.
+
+    `tree` is the source folder that it runs from; `connectors` are more definitions by key; `before` is a folder with a
+    `sitecustomize.py` that changes what is measured.
+    """
 
     name = "hub"
     stop_timeout = 20.0
 
     def __init__(
-        self, home: Path, tree: Path, *, allow: str, database_url: str | None = None, workers: int = 1
+        self,
+        home: Path,
+        tree: Path,
+        *,
+        allow: str,
+        database_url: str | None = None,
+        workers: int = 1,
+        connectors: Mapping[str, str] | None = None,
+        before: Path | None = None,
     ) -> None:
         super().__init__(free_port())
         self._workers = workers
+        self._connectors = connectors or {}
+        self._before = before
         self.home = home
         self.database_url = database_url
         self._tree = tree
@@ -182,7 +198,7 @@ class Hub(Server):
             "MOORING_CONNECTORS_DIR": str(self.home / "connectors"),
             "MOORING_EGRESS_ALLOW": self._allow,
             "MOORING_LOG_LEVEL": "warning",
-            "PYTHONPATH": str(self._tree),
+            "PYTHONPATH": os.pathsep.join(str(folder) for folder in (self._before, self._tree) if folder),
         }
         return settings | ({"MOORING_DATABASE_URL": self.database_url} if self.database_url else {})
 
@@ -194,7 +210,9 @@ class Hub(Server):
         """Write the connector."""
         folder = self.home / "connectors"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "bench.yaml").write_text(_connector(self._allow))
+        (folder / "bench.yaml").write_text(connector(self._allow.partition(",")[0]))
+        for key, text in self._connectors.items():
+            (folder / f"{key}.yaml").write_text(text)
 
     def is_ready(self) -> bool:
         """Poll /readyz closely, and keep the time that the start took."""
@@ -213,14 +231,15 @@ class Hub(Server):
         found = [(p.memory_info().rss / 1e6, p.memory_full_info().pss / 1e6) for p in _tree(self)]
         return Memory(max(rss for rss, _ in found), sum(rss for rss, _ in found), sum(pss for _, pss in found))
 
-    def link(self) -> str:
-        """Link an account by API key, as an end user does; return its id."""
+    def link(self, connector: str = "bench", method: str = "api_key", fields: Mapping[str, str] = _FIELDS) -> str:
+        """Link an account by a form, as an end user does; return its id."""
         with httpx.Client(base_url=self.base_url, auth=(BOOTSTRAP_KEY, ""), timeout=10, trust_env=False) as http:
-            config = _made(http.post("/auth_configs", json=_CONFIG))
+            body = {"connector_key": connector, "authentication_config_key": method}
+            config = _made(http.post("/auth_configs", json=body))
             owner = {"origin_owner_id": "1", "origin_owner_name": "One", "integration_id": config["id"]}
             session = _made(http.post("/connect_sessions", json=owner))
         with httpx.Client(base_url=self.base_url, timeout=10, trust_env=False) as http:
-            form = {"integration_id": config["id"], "credentials": {"api_key": CREDENTIAL}}
+            form = {"integration_id": config["id"], "credentials": dict(fields)}
             token = {"x-hub-session-token": session["token"]}
             return str(_made(http.post("/hub/accounts", json=form, headers=token))["id"])
 
@@ -235,13 +254,11 @@ def _tree(server: Server) -> list[psutil.Process]:
     return [parent, *parent.children(recursive=True)]
 
 
-_CONFIG = {"connector_key": "bench", "authentication_config_key": "api_key"}
-
-
-def _connector(origin: str) -> str:
+def connector(origin: str, key: str = "bench", test: str = "    test: {get: /api/me}\n") -> str:
+    """Return a connector with an API key."""
     return f"""\
-connector: bench
-title: Bench
+connector: {key}
+title: {key.title()}
 category: hris
 base_url: http://{origin}
 auth:
@@ -249,8 +266,7 @@ auth:
     label: API key
     header: {{name: Authorization, value: "Bearer ${{api_key}}"}}
     fields: {{api_key: {{label: API key, secret: true}}}}
-    test: {{get: /api/me}}
-"""
+{test}"""
 
 
 def _made(response: httpx.Response) -> dict[str, str]:
