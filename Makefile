@@ -35,11 +35,13 @@ test: $(VENV)/.dev ## Run all tests; installs the servers they run against
 	@scripts/install-test-deps --only postgres,redis,redmine,chromium,nginx,node,python
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-check: $(VENV)/.dev ## Format, lint, types, layers, generated files
+check: $(VENV)/.dev ## Format, lint, types, layers, the catalogue, generated files
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/mooring connectors check
+	@$(BIN)/mooring connectors lint
 	@$(BIN)/python -m pytest tests/docs $(ARGS)
 
 format: $(VENV)/.dev ## Put the code into shape

@@ -19,7 +19,7 @@ def main() -> None:
     except MooringError as e:
         hint = f" {e.error_hint}" if e.error_hint else ""
         details = "".join(f"\n  - {line}" for line in e.errors)
-        print(f"mooring: {e.message}.{hint}{details}", file=sys.stderr)  # noqa: T201
+        print(f"mooring: {e.message.removesuffix('.')}.{hint}{details}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
 
 

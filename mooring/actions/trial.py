@@ -47,6 +47,11 @@ async def try_connector(connector: Connector) -> list[Outcome]:
 
 
 async def _try(connector: Connector, action: Action, test: Mapping[str, Any]) -> str | None:
+    return _difference(test.get("expect"), await play(connector, action, test))
+
+
+async def play(connector: Connector, action: Action, test: Mapping[str, Any]) -> dict[str, Any]:
+    """Run an action with the answers of a test. Gives `data`, `next`, `error` with its `message`, and `requests`."""
     asked: list[str] = []
     given = dict(test.get("input", {}))
     seen: dict[str, Any] = {"data": None, "next": None, "error": None}
@@ -60,7 +65,7 @@ async def _try(connector: Connector, action: Action, test: Mapping[str, Any]) ->
         seen["error"] = e.error_code
         seen["message"] = "; ".join([e.message, *e.errors])
     seen["requests"] = asked
-    return _difference(test.get("expect"), seen)
+    return seen
 
 
 def _recorded(connector: Connector, replies: list[Mapping[str, Any]], asked: list[str]) -> Exchange:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from mooring import __version__, errors, supervisor
+from mooring.cli import workbench
 from mooring.cli.connectors import connectors_app
 from mooring.cli.identity import audit_app, keys_app, projects_app, users_app
 from mooring.cli.shared import in_database, load_database_settings, load_settings
@@ -24,6 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+workbench.attach(connectors_app)
 app.add_typer(connectors_app, name="connectors")
 app.add_typer(keys_app, name="api-key")
 app.add_typer(projects_app, name="project")

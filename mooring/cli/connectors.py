@@ -153,6 +153,7 @@ def connectors_import_openapi(
 
     Where the file exists already, the difference is shown and the file is left alone unless --write is given.
     """
+    from mooring.connectors.file_writing import problems_of, write_whole
     from mooring.connectors.openapi import writing
     from mooring.connectors.openapi.document import read_document
     from mooring.connectors.openapi.importer import import_document
@@ -165,7 +166,7 @@ def connectors_import_openapi(
     except ValueError as e:
         raise errors.ConfigurationError(f"{spec}: {e}") from None
     text = writing.as_text(imported, source=spec.name, raw=spec.read_bytes())
-    problems = writing.problems_of(text, imported.connector["connector"])
+    problems = problems_of(text, imported.connector["connector"])
     for note in dict.fromkeys(imported.notes):
         typer.echo(f"note: {note}", err=True)
     for problem in problems:
@@ -185,5 +186,5 @@ def connectors_import_openapi(
         if not write:
             typer.echo(f"{out} was left alone; --write writes it", err=True)
             raise typer.Exit(1)
-    writing.write_whole(out, text)
+    write_whole(out, text)
     typer.echo(f"wrote {out}", err=True)

@@ -230,14 +230,16 @@ async def _send(context: Context, serving: Serving, ask: Call, entry: Entry, end
     else:
         opened, scope = serving.open(context.vault)
         injection, secrets = inject(serving.method, scope), list(opened.values())
-        given = ask.headers if not serving.connector.headers else _with_defaults(serving, scope, ask.headers)
+        given = ask.headers
+        if serving.connector.headers:
+            given = with_defaults(serving.connector, scope, ask.headers)
     if ask.late is None:
         url = target_url(injection, ask)
         entry.url = redact_url(url)
     else:
-        given, injection, url, body = _written(serving, scope, ask.late(scope, injection))
+        given, injection, url, body = written(serving.connector, scope, ask.late(scope, injection))
         ask = replace(ask, body=body)
-        entry.url = redact_url(_masked(url, secrets))
+        entry.url = redact_url(masked(url, secrets))
     headers = outbound(given, injection.headers)
     if ask.length is not None and ask.body is not None and not isinstance(ask.body, bytes):
         # A stream keeps its announced length: many providers answer 411 to a chunked upload.
@@ -325,17 +327,17 @@ async def _signed(signer: Signer, ask: Call, url: str, headers: list[Header]) ->
     return ask, signer.sign(ask.method, url, headers, body)
 
 
-def _written(
-    serving: Serving, scope: dict[str, object], late: Late
+def written(
+    connector: Connector, scope: Mapping[str, Any], late: Late
 ) -> tuple[Sequence[Header], Injection, str, bytes | None]:
     """A request that was written late: its headers, what is injected, its whole address and its body."""
     origin = origin_of(late.url)
     path = late.url[len(late.url.partition("://")[0]) + 3 :].partition("/")[2]
     url = target_url(replace(late.injection, base_url=origin), Call("", "/" + path, late.query, ()))
-    return _with_defaults(serving, scope, late.headers), late.injection, url, late.body
+    return with_defaults(connector, scope, late.headers), late.injection, url, late.body
 
 
-def _masked(url: str, secrets: Iterable[str]) -> str:
+def masked(url: str, secrets: Iterable[str]) -> str:
     """The address without what is secret of it, wherever it stands."""
     for secret in secrets:
         if len(secret) >= MASK_MINIMUM:
@@ -343,10 +345,11 @@ def _masked(url: str, secrets: Iterable[str]) -> str:
     return url
 
 
-def _with_defaults(serving: Serving, scope: dict[str, object], headers: Iterable[Header]) -> Sequence[Header]:
+def with_defaults(connector: Connector, scope: Mapping[str, Any], headers: Iterable[Header]) -> Sequence[Header]:
+    """The caller's headers, and those that the connector sends with every call unless the caller sets them."""
     kept = [item for item in headers if item != (b"accept", b"*/*")]
     given = {name for name, _ in kept}
-    defaults = raw(default_headers(serving.connector, scope))
+    defaults = raw(default_headers(connector, scope))
     accept = [] if any(name == b"accept" for name, _ in defaults) else [h for h in headers if h == (b"accept", b"*/*")]
     return [*kept, *accept, *(item for item in defaults if item[0] not in given)]
 

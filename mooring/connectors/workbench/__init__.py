@@ -1,0 +1,1 @@
+"""What `mooring connectors` offers to authors of connectors: a first file, a linter, differences, pages."""
