@@ -15,6 +15,7 @@ from mooring.accounts.refresh import Refresher
 from mooring.accounts.serving import ServingAccounts
 from mooring.connectors.problem import ConnectorFileError
 from mooring.connectors.registry import Registry, load_registry
+from mooring.connectors.reloading import Reloader
 from mooring.courier.client import CourierClient
 from mooring.courier.wire import socket_path
 from mooring.errors import ConfigurationError
@@ -118,11 +119,18 @@ async def open_context(settings: Settings, *, public_url: str, supervised: bool 
         logs=LogWriter(db),
         limits=SharedLimits(shared, workers=workers) if shared else Limits(workers=workers),
         shared=shared,
+        reloader=(
+            Reloader(registry, settings.connectors_dir, accounts.cache.clear)
+            if settings.connectors_reload and settings.connectors_dir is not None
+            else None
+        ),
     )
     if shared is not None:
         share_changes(shared, follower, db)
         await shared.start()
     await follower.start()
+    if context.reloader is not None:
+        context.reloader.start()
     context.logs.start()
     authenticate.start()
     return context
@@ -188,5 +196,7 @@ async def close_context(context: Context) -> None:
         await context.shared.stop()
     if context.courier is not None:
         await context.courier.aclose()
+    if context.reloader is not None:
+        await context.reloader.stop()
     await context.http.aclose()
     await context.db.close()

@@ -266,6 +266,13 @@ class Settings:
     connectors_dir: Path | None = _setting(
         "MOORING_CONNECTORS_DIR", "Folder of your own connectors.", _path, default=None, shown="none"
     )
+    connectors_reload: bool = _setting(
+        "MOORING_CONNECTORS_RELOAD",
+        "yes or no: read the files of that folder again when they change, for those who write connectors.",
+        _yes_or_no,
+        default=False,
+        shown="no",
+    )
     allowed_origins: tuple[str, ...] = _setting(
         "MOORING_ALLOWED_ORIGINS",
         "Origins of pages that embed the Hub of any project, comma separated, beside those that PATCH /project sets.",

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from mooring.accounts.refresh import Refresher
 from mooring.accounts.serving import ServingAccounts
 from mooring.connectors.registry import Registry
+from mooring.connectors.reloading import Reloader
 from mooring.courier.client import CourierClient
 from mooring.identity.authenticator import Authenticator
 from mooring.identity.project_settings import LOOPBACK, ProjectReader, ProjectSettings
@@ -42,6 +43,7 @@ class Context:
     counters: Counters
     courier: CourierClient | None = None
     shared: SharedServer | None = None  # where MOORING_REDIS_URL is set
+    reloader: Reloader | None = None  # where MOORING_CONNECTORS_RELOAD is yes
 
     def callback_url(self, connector_key: str) -> str:
         """The redirect URI of a connector: from configuration, never from a request's Host header (rule O8)."""

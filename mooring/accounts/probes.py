@@ -146,7 +146,7 @@ async def test_now(context: Context, project: ProjectId, account_id: str) -> Non
     """
     async with context.db.read() as tx:
         account, config = await service.get(tx, project, account_id)
-    connector = context.registry.get(account.connector_key)
+    connector = context.registry.of(config)
     method = connector.auth.get(config.method_key) if connector else None
     if method is None or method.test is None:
         raise errors.Unprocessable("this connector has no test request", hint="Send a call through the account.")

@@ -43,7 +43,7 @@ async def enqueue(tx: AsyncSession, context: Parts, project: ProjectId, account_
     The job carries the tokens sealed: the account's own data key is gone by the time it runs.
     """
     account, row = await service.get(tx, project, account_id)
-    connector = context.registry.get(row.connector_key)
+    connector = context.registry.of(row)
     method = connector.auth.get(row.method_key) if connector else None
     if method is None or method.oauth2 is None or method.oauth2.revoke_url is None:
         return

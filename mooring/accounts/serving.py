@@ -193,9 +193,9 @@ async def load_serving(
     if row is None:
         raise errors.NotFound(NOT_FOUND)
     account, credential, config = row[0], row[1], row[2]
-    connector = registry.get(account.connector_key)
+    connector = registry.of(config)
     if connector is None or config.method_key not in connector.auth:
-        raise errors.Unprocessable(f"the connector {account.connector_key!r} is no longer in the catalogue")
+        raise auth_configs.gone(registry, config)
     method = connector.auth[config.method_key]
     wrapped = await sealing.find_key(tx, Owner(account.project_id, "account", account.id))
     if wrapped is None:

@@ -171,8 +171,8 @@ async def _candidates(
     out = []
     async with context.db.read() as tx:
         rows = await account_service.search(tx, caller.project_id, account_ids=accounts, limit=1000)
-    for account, _ in rows:
-        connector = context.registry.get(account.connector_key)
+    for account, config in rows:
+        connector = context.registry.of(config) if config is not None else None
         if connector is not None:
             shown = {"account_id": account.id, "integration_id": account.auth_config_id}
             out.append((f"{connector.key}/{account.id}", connector, shown))

@@ -55,6 +55,13 @@ class AuthConfigPage(BaseModel):
     data: list[AuthConfigOut]
 
 
+_Pin = Field(
+    None,
+    max_length=40,
+    description="`1.2.0`, `1.2.x`, `1.x.x`, or `latest` for none. A pinned config stays at what fits.",
+)
+
+
 class AuthConfigCreate(Body):
     """A new auth config."""
 
@@ -64,6 +71,7 @@ class AuthConfigCreate(Body):
     authentication_config_key: str = Field(min_length=1, max_length=80)
     name: str | None = Field(None, min_length=1, max_length=200)
     environment: str | None = Field(None, min_length=1, max_length=40)
+    connector_pinned_version: str | None = _Pin
     setup: dict[str, Any] | None = None
     default: bool | None = None
     active: bool | None = None
@@ -75,6 +83,7 @@ class AuthConfigPatch(Body):
     model_config = ConfigDict(extra="forbid")
 
     name: str | None = Field(None, min_length=1, max_length=200)
+    connector_pinned_version: str | None = _Pin
     setup: dict[str, Any] | None = None
     active: bool | None = None
     default: bool | None = None
@@ -84,7 +93,7 @@ def render(request: Request, row: AuthConfig) -> AuthConfigOut:
     """The API shape of a row; a connector that left the catalogue is shown by its key."""
     context = request.app.state.context
     registry: Registry = context.registry
-    connector = registry.get(row.connector_key)
+    connector = registry.of(row)
     method = connector.auth.get(row.method_key) if connector else None
     oauth = method is not None and method.oauth2 is not None and method.oauth2.grant == "authorization_code"
     return AuthConfigOut(
@@ -93,6 +102,7 @@ def render(request: Request, row: AuthConfig) -> AuthConfigOut:
         connector_key=row.connector_key,
         connector_label=connector.title if connector else row.connector_key,
         connector_version=connector.version if connector else None,
+        connector_pinned_version=row.connector_pinned_version,
         connector_owner="mooring" if connector and connector.builtin else "custom",
         logo_url=f"{context.public_url}/logos/{row.connector_key}.svg",
         categories=list(connector.categories) if connector else [],
@@ -146,6 +156,7 @@ async def create_auth_config(request: Request, caller: Writer, body: AuthConfigC
             method_key=body.authentication_config_key,
             name=body.name,
             environment=body.environment,
+            pin=body.connector_pinned_version,
             setup=body.setup,
             default=body.default,
             active=body.active is not False,
@@ -173,6 +184,7 @@ async def patch_auth_config(request: Request, caller: Writer, id: str, body: Aut
             caller.project_id,
             id,
             name=body.name,
+            pin=body.connector_pinned_version,
             setup=body.setup,
             active=body.active,
             default=body.default,

@@ -19,6 +19,8 @@ class AuthConfig(Base):
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
     connector_key: Mapped[str] = mapped_column(String(80))
+    connector_pinned_version: Mapped[str | None] = mapped_column(String(40))
+    """`1.2.0`, `1.2.x` or `1.x.x`; none follows the newest version."""
     method_key: Mapped[str] = mapped_column(String(80))
     name: Mapped[str] = mapped_column(String(200))
     environment: Mapped[str] = mapped_column(String(40), default="production")

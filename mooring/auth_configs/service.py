@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import orjson
 from sqlalchemy import func, select, update
@@ -16,7 +16,7 @@ from mooring import errors
 from mooring.auth_configs import availability
 from mooring.auth_configs.models import AuthConfig
 from mooring.connectors.definition import AuthMethod, Connector
-from mooring.connectors.registry import Registry
+from mooring.connectors.registry import PIN, Registry
 from mooring.identity import audit, sealing
 from mooring.identity.service import ProjectId, lock_project
 from mooring.kit import clock, ids
@@ -107,6 +107,7 @@ async def create(
     method_key: str,
     name: str | None = None,
     environment: str | None = None,
+    pin: str | None = None,
     setup: Mapping[str, Any] | None = None,
     default: bool | None = None,
     active: bool = True,
@@ -116,7 +117,7 @@ async def create(
     Raises NotFound for an unknown connector, Unprocessable for an unknown method or a connector that is not available,
     ValidationFailed for a wrong set-up.
     """
-    connector = find_connector(registry, connector_key)
+    connector = find_version(registry, connector_key, pin)
     method = find_method(connector, method_key)
     public, secret = _merge_setup(method, {}, {}, setup or {})
     await lock_project(tx, project)
@@ -127,6 +128,7 @@ async def create(
         id=ids.random_uuid(),
         project_id=project,
         connector_key=connector.key,
+        connector_pinned_version=_kept(pin),
         method_key=method.key,
         name=name or f"{connector.title} – {method.label}",
         environment=environment or "production",
@@ -155,6 +157,7 @@ async def change(
     id: str,
     *,
     name: str | None = None,
+    pin: str | None = None,
     setup: Mapping[str, Any] | None = None,
     active: bool | None = None,
     default: bool | None = None,
@@ -175,8 +178,14 @@ async def change(
     promoted = bool(default) and not row.is_default
     if active is not None:
         row.active = active
+    if pin is not None:
+        find_method(find_version(registry, row.connector_key, pin), row.method_key)
+        row.connector_pinned_version = _kept(pin)
     if setup is not None:
-        method = find_method(find_connector(registry, row.connector_key), row.method_key)
+        connector = registry.of(row)
+        if connector is None:
+            raise gone(registry, row)
+        method = find_method(connector, row.method_key)
         row.setup, secret = _merge_setup(method, row.setup, await _open_secrets(tx, vault, row), setup)
         await _seal_setup(tx, vault, row, secret)
     if default:
@@ -188,9 +197,13 @@ async def change(
         await _announce(tx, row, "auth_config.enabled" if row.active else "auth_config.disabled")
     if promoted:
         await _announce(tx, row, "auth_config.default_changed")
-    if name is not None or setup is not None:
+    if name is not None or setup is not None or pin is not None:
         await _announce(tx, row, "auth_config.updated")
     return row
+
+
+def _kept(pin: str | None) -> str | None:
+    return None if pin == "latest" else pin
 
 
 async def _announce(tx: AsyncSession, row: AuthConfig, event: str) -> None:
@@ -256,16 +269,48 @@ async def remove(tx: AsyncSession, project: ProjectId, id: str) -> None:
 
 async def open_config(tx: AsyncSession, vault: Vault, registry: Registry, row: AuthConfig) -> OpenConfig:
     """Open the secrets of an auth config. Raises Unprocessable when its connector is gone from the catalogue."""
-    connector = registry.get(row.connector_key)
+    connector = registry.of(row)
     if connector is None or row.method_key not in connector.auth:
-        raise errors.Unprocessable(
-            f"the connector {row.connector_key!r} or its method {row.method_key!r} is no longer in the catalogue"
-        )
+        raise gone(registry, row)
     method = connector.auth[row.method_key]
     setup = {f.key: f.default for f in method.app_fields if f.default is not None}
     setup.update({k: v for k, v in row.setup.items() if isinstance(v, str)})
     setup.update(await _open_secrets(tx, vault, row))
     return OpenConfig(row, connector, method, setup)
+
+
+def gone(registry: Registry, row: AuthConfig) -> errors.Unprocessable:
+    """Why an auth config has no connector: it left the catalogue, or the version that it is pinned to did."""
+    key, pin = row.connector_key, row.connector_pinned_version
+    if pin is not None and (there := registry.versions(key)):
+        connector = registry.of(row)
+        if connector is None:
+            return _no_version(key, pin, there)
+    return errors.Unprocessable(f"the connector {key!r} or its method {row.method_key!r} is no longer in the catalogue")
+
+
+def _no_version(key: str, pin: str, there: list[str]) -> errors.Unprocessable:
+    return errors.Unprocessable(
+        f"no version of the connector {key!r} fits {pin}",
+        code="ConnectorVersionMissingError",
+        hint=f"There are: {', '.join(there)}. Put the file of that version back, or pin the auth config to another one.",
+    )
+
+
+def find_version(registry: Registry, key: str, pin: str | None) -> Connector:
+    """The version of a connector that a pin chooses. Raises NotFound, Unprocessable for a pin that is none or fits none."""
+    connector = find_connector(registry, key)
+    if pin is None:
+        return connector
+    if not PIN.fullmatch(pin):
+        raise errors.Unprocessable(
+            "connector_pinned_version: must be like 1.2.0, 1.2.x or 1.x.x, or latest", code="ValidationError"
+        )
+    return registry.pinned(key, pin) or _raise(_no_version(key, pin, registry.versions(key)))
+
+
+def _raise(error: errors.MooringError) -> NoReturn:
+    raise error
 
 
 def find_connector(registry: Registry, key: str) -> Connector:

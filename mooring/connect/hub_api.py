@@ -104,7 +104,7 @@ async def hub_connectors(request: Request, session: Session, provider: str | Non
 
 def _integration(request: Request, row: AuthConfig) -> dict[str, Any]:
     context = request.app.state.context
-    connector: Connector = context.registry.get(row.connector_key)
+    connector: Connector = context.registry.of(row)
     return {
         "active": row.active,
         "name": connector.title,
@@ -236,7 +236,7 @@ async def hub_account(request: Request, session: Session, id: str) -> dict[str, 
         "provider": account.connector_key,
         "setupInformation": stored.public if stored else {},
         "secrets": {key: credentials.redacted(value) for key, value in stored.secret.items()} if stored else {},
-        "version": context.registry[account.connector_key].version,
+        "version": (context.registry.of(chosen) or context.registry[account.connector_key]).version,
         "authConfigKey": chosen.method_key,
         "environment": chosen.environment,
         "integrationId": chosen.id,

@@ -97,7 +97,7 @@ async def look(context: Context, attempt_id: str, code: str) -> Found:
         attempt = await tx.get_one(ConnectionAttempt, row.attempt_id)
         session = await tx.get_one(ConnectSession, attempt.session_id)
         config = await auth_configs.get(tx, ProjectId(session.project_id), row.auth_config_id)
-    connector = context.registry.get(config.connector_key)
+    connector = context.registry.of(config)
     return Found(
         attempt_id=attempt.id,
         session_id=session.id,

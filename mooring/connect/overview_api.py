@@ -50,7 +50,7 @@ async def hub_overview(request: Request, session: Session) -> dict[str, Any]:
 def _connectors(context: Context, rows: list[AuthConfig]) -> list[dict[str, Any]]:
     out: dict[str, dict[str, Any]] = {}
     for row in rows:
-        connector = context.registry[row.connector_key]
+        connector = context.registry.of(row) or context.registry[row.connector_key]
         shown = out.setdefault(
             connector.key,
             {
@@ -83,7 +83,7 @@ def _logo(context: Context, key: str) -> str:
 
 
 def _account(context: Context, account: Account, config: AuthConfig) -> dict[str, Any]:
-    connector: Connector = context.registry[account.connector_key]
+    connector: Connector = context.registry.of(config) or context.registry[account.connector_key]
     method = connector.auth.get(config.method_key)
     reasons = [r for r in account.status_reasons if r.get("description")]
     return {

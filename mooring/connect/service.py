@@ -288,7 +288,7 @@ async def offered_configs(
     off = await availability.reasons(tx, ProjectId(session.project_id)) if session.account_id is None else {}
     out = []
     for row in rows:
-        connector = registry.get(row.connector_key)
+        connector = registry.of(row)
         if connector is None or row.method_key not in connector.auth or provider not in {None, connector.key}:
             continue
         if connector.key in off:
@@ -353,7 +353,7 @@ async def owned_accounts(
     wanted = set(session.categories or ()) if session.provider is None else set()
     out = []
     for account, config in rows:
-        connector = registry.get(account.connector_key)
+        connector = (registry.of(config) or registry.get(account.connector_key)) if config is not None else None
         if config is None or connector is None or account.origin_owner_name != session.origin_owner_name:
             continue
         if not wanted or wanted & set(connector.categories):

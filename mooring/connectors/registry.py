@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Final, Protocol, Self
 
 from mooring.connectors.definition import Connector
 from mooring.connectors.problem import ConnectorFileError, Problem
@@ -14,15 +15,25 @@ from mooring.connectors.s1 import PARTIAL, SUFFIX
 from mooring.errors import ConfigurationError
 
 CATALOG = Path(__file__).with_name("catalog")
+PIN: Final = re.compile(r"latest|(0|[1-9]\d*)\.(?:x\.x|(0|[1-9]\d*)\.(?:x|(?:0|[1-9]\d*)))")
 _log = logging.getLogger(__name__)
 
 
+class Pinned(Protocol):
+    """Whatever names a connector and, perhaps, a version of it: an auth config."""
+
+    @property
+    def connector_key(self) -> str: ...
+    @property
+    def connector_pinned_version(self) -> str | None: ...
+
+
 class Registry(Mapping[str, Connector]):
-    """Connectors by key; iteration is sorted. What it holds never changes after it is made.
+    """Connectors by key; iteration is sorted, and what a key gives is the connector's newest version.
 
     Files of the catalogue are read when somebody asks for their connector: an instance uses a handful of hundreds, and
     should neither start later nor grow for the others. `warnings` says what was understood in `.s1.yaml` files although it
-    is not written so, or has no effect.
+    is not written so, or has no effect. What it holds changes only by `replace`, which counts up `edition`.
     """
 
     def __init__(
@@ -30,11 +41,52 @@ class Registry(Mapping[str, Connector]):
         connectors: Mapping[str, Connector],
         shipped: Mapping[str, Path] | None = None,
         warnings: Iterable[Problem] = (),
+        older: Mapping[tuple[str, str], Connector | Path] | None = None,
     ) -> None:
+        self.edition = 0
         self.warnings = tuple(warnings)
         self._shipped = dict(shipped or {})
         self._connectors = dict(connectors)
+        self._older = dict(older or {})
         self._keys = tuple(sorted({*self._shipped, *self._connectors}))
+
+    def replace(self, other: Registry) -> None:
+        """Hold what the other one holds, in one step: nobody sees a half of each."""
+        self.warnings, self._shipped, self._connectors = other.warnings, other._shipped, other._connectors
+        self._older, self._keys = other._older, other._keys
+        self.edition += 1
+
+    def versions(self, key: str) -> list[str]:
+        """Every version of a connector that there is, the newest first; empty for an unknown key."""
+        current = self.get(key)
+        if current is None:
+            return []
+        older = {version for name, version in self._older if name == key}
+        return sorted({current.version, *older}, key=_order, reverse=True)
+
+    def pinned(self, key: str, pin: str | None) -> Connector | None:
+        """The newest version that fits a pin: none or `latest`, `1.x.x`, `1.2.x`, `1.2.0` (contract §2.5).
+
+        None when the key is unknown, or no version fits.
+        """
+        current = self.get(key)
+        if current is None or pin is None or pin == "latest":
+            return current
+        wanted = [part for part in pin.split(".") if part != "x"]
+        for version in self.versions(key):
+            if version.split(".")[: len(wanted)] == wanted:
+                return current if version == current.version else self._version(key, version)
+        return None
+
+    def of(self, config: Pinned) -> Connector | None:
+        """The connector of an auth config, in the version that it is pinned to."""
+        return self.pinned(config.connector_key, config.connector_pinned_version)
+
+    def _version(self, key: str, version: str) -> Connector:
+        found = self._older[key, version]
+        if isinstance(found, Path):
+            found = self._older[key, version] = _load_shipped(found)
+        return found
 
     def __getitem__(self, key: str) -> Connector:
         """The connector. Raises KeyError, and ConnectorFileError for a file of the catalogue that is damaged."""
@@ -72,7 +124,9 @@ def load_registry(extra_dir: Path | None = None) -> Registry:
     Raises ConnectorFileError with the faults of all files of the folder. A file of the folder can't take a shipped key:
     it would receive the shipped connector's client secrets and callback (rules O4, O5).
     """
-    shipped = {path.stem: path for path in CATALOG.glob("*.yaml")}
+    files = {path.stem: path for path in CATALOG.glob("*.yaml")}
+    shipped = {stem: path for stem, path in files.items() if "@" not in stem}
+    older: dict[tuple[str, str], Connector | Path] = {_split(stem): path for stem, path in files.items() if "@" in stem}
     own: dict[str, Connector] = {}
     problems: list[Problem] = []
     warnings: list[Problem] = []
@@ -82,19 +136,52 @@ def load_registry(extra_dir: Path | None = None) -> Registry:
         except ConnectorFileError as error:
             problems += error.problems
             continue
-        if connector.key in shipped or connector.key in own:
+        version = _split(_name(path))[1] if not _is_s1(path) else ""
+        if connector.key in shipped or (not version and connector.key in own):
             owner = "a shipped connector" if connector.key in shipped else own[connector.key].source
             message = f"the key `{connector.key}` belongs to {owner}; choose another key"
             problems.append(Problem(connector.source, 1, 1, message))
         elif not _is_s1(path) and (misnamed := _misnamed(path, connector)):
             problems.append(misnamed)
+        elif version:
+            older[connector.key, version] = connector
         else:
             own[connector.key] = connector
+    problems += _out_of_order(own, older)
     if problems:
         raise ConnectorFileError(problems)
     if warnings:
         _log.warning("%d warnings of .s1.yaml files; `mooring connectors check` shows them", len(warnings))
-    return Registry(own, shipped, warnings)
+    return Registry(own, shipped, warnings, older)
+
+
+def _out_of_order(own: Mapping[str, Connector], older: Mapping[tuple[str, str], Connector | Path]) -> Iterator[Problem]:
+    """Versions without a connector, and those that are not older than it."""
+    for (key, version), connector in older.items():
+        if isinstance(connector, Path):
+            continue
+        current = own.get(key)
+        if current is None:
+            message = f"this is a version of `{key}`, whose newest one has to stand in `{key}.yaml`"
+        elif _order(version) >= _order(current.version):
+            message = f"`{key}.yaml` has the version {current.version}, which has to be newer than {version}"
+        else:
+            continue
+        yield Problem(connector.source, 1, 1, message)
+
+
+def _order(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
+def _split(name: str) -> tuple[str, str]:
+    """`inventory@1.2.0` as key and version; the version is empty without one."""
+    key, _, version = name.partition("@")
+    return key, version
+
+
+def _name(path: Path) -> str:
+    return path.parent.name if path.name == "connector.yaml" else path.stem
 
 
 def _is_s1(path: Path) -> bool:
@@ -124,10 +211,11 @@ def _load_shipped(path: Path) -> Connector:
 
 
 def _misnamed(path: Path, connector: Connector) -> Problem | None:
-    expected = path.parent.name if path.name == "connector.yaml" else path.stem
-    if connector.key == expected:
+    key, version = _split(_name(path))
+    if connector.key == key and version in ("", connector.version):
         return None
-    message = f"the file or folder of the connector `{connector.key}` must be called `{connector.key}`"
+    name = f"{connector.key}@{connector.version}" if "@" in _name(path) else connector.key
+    message = f"the file or folder of the connector `{connector.key}` must be called `{name}`"
     return Problem(connector.source, 1, 1, message)
 
 

@@ -111,3 +111,85 @@ def test_the_faults_of_all_files_are_listed(tmp_path):
 def test_a_folder_that_does_not_exist_is_named(tmp_path):
     with pytest.raises(ConfigurationError, match=r"MOORING_CONNECTORS_DIR: .*nowhere is not a folder"):
         load_registry(tmp_path / "nowhere")
+
+
+# --- versions
+
+
+def version(of: str, number: str, **more: str) -> str:
+    return ACME.format(key=of).replace("title: Acme", f"title: Acme {number}\nversion: {number}")
+
+
+@pytest.fixture
+def versions(tmp_path):
+    (tmp_path / "acme.yaml").write_text(version("acme", "2.1.0"))
+    for number in ("1.2.0", "1.2.11", "1.9.3", "2.0.0"):
+        (tmp_path / f"acme@{number}.yaml").write_text(version("acme", number))
+    (tmp_path / "bolt").mkdir()
+    (tmp_path / "bolt" / "connector.yaml").write_text(version("bolt", "1.1.0"))
+    (tmp_path / "bolt@1.0.0").mkdir()
+    (tmp_path / "bolt@1.0.0" / "connector.yaml").write_text(version("bolt", "1.0.0"))
+    return load_registry(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("pin", "found"),
+    [
+        (None, "2.1.0"),
+        ("latest", "2.1.0"),
+        ("2.x.x", "2.1.0"),
+        ("2.0.x", "2.0.0"),
+        ("1.x.x", "1.9.3"),
+        ("1.2.x", "1.2.11"),
+        ("1.2.0", "1.2.0"),
+        ("1.2.1", None),
+        ("3.x.x", None),
+        ("1", "1.9.3"),
+    ],
+)
+def test_a_pin_takes_the_newest_version_that_fits(versions, pin, found):
+    connector = versions.pinned("acme", pin)
+    assert (connector and connector.version) == found
+    assert connector is None or connector.title == f"Acme {found}"
+
+
+def test_older_versions_are_no_connectors_of_their_own(versions):
+    assert versions["acme"].version == "2.1.0" and versions.own == 2
+    assert not [key for key in versions if "@" in key]
+    assert versions.versions("acme") == ["2.1.0", "2.0.0", "1.9.3", "1.2.11", "1.2.0"]
+    assert versions.versions("bolt") == ["1.1.0", "1.0.0"] and versions.pinned("bolt", "1.0.x").title == "Acme 1.0.0"
+    assert versions.versions("nothing") == [] and versions.pinned("nothing", "1.x.x") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("acme@1.0.0.yaml", version("acme", "1.0.1"), "must be called `acme@1.0.1`"),
+        ("acme@3.0.0.yaml", version("acme", "3.0.0"), "has to be newer than 3.0.0"),
+        ("crux@1.0.0.yaml", version("crux", "1.0.0"), "has to stand in `crux.yaml`"),
+        ("hubspot@0.9.0.yaml", version("hubspot", "0.9.0"), "belongs to a shipped connector"),
+    ],
+)
+def test_versions_that_can_not_be_are_told(tmp_path, name, text, words):
+    (tmp_path / "acme.yaml").write_text(version("acme", "2.1.0"))
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigurationError, match=words):
+        load_registry(tmp_path)
+
+
+async def test_the_catalogue_may_hold_older_versions(tmp_path, monkeypatch):
+    (tmp_path / "acme.yaml").write_text(version("acme", "2.0.0"))
+    (tmp_path / "acme@1.0.0.yaml").write_text(version("acme", "1.0.0"))
+    monkeypatch.setattr(registries, "CATALOG", tmp_path)
+    registry = await load_registry().complete()
+    assert list(registry) == ["acme"] and registry["acme"].version == "2.0.0"
+    assert registry.pinned("acme", "1.x.x").title == "Acme 1.0.0" and registry.pinned("acme", "1.x.x").builtin
+
+
+def test_replacing_changes_everything_at_once(versions, tmp_path):
+    (tmp_path / "acme.yaml").write_text(version("acme", "3.0.0"))
+    (tmp_path / "acme@1.2.0.yaml").unlink()
+    edition = versions.edition
+    versions.replace(load_registry(tmp_path))
+    assert versions.edition == edition + 1 and versions["acme"].version == "3.0.0"
+    assert versions.pinned("acme", "1.2.0") is None

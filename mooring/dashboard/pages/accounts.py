@@ -81,7 +81,7 @@ async def detail(view: View) -> Response:
         account, config = await service.get(tx, view.project_id, view.path("id"))
         credential = await listing.credential_of(tx, account.id)
         timeline, _ = await history.events(tx, view.project_id, account_id=account.id, limit=30)
-    connector = view.context.registry.get(account.connector_key)
+    connector = view.context.registry.of(config)
     method = connector.auth.get(config.method_key) if connector else None
     required = list(config.setup.get("scopes") or (method.oauth2.scopes if method and method.oauth2 else ()))
     granted = list(account.granted_scopes or ())

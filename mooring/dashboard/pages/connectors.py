@@ -33,6 +33,8 @@ class Row:
     """How many auth configs the connector has in this project, this one included."""
     unavailable: str | None
     """Why the connector was made unavailable in this project (row 003-20); None when it is available."""
+    version_missing: bool = False
+    """Whether the version that it is pinned to is not there."""
 
     @property
     def title(self) -> str:
@@ -59,6 +61,8 @@ class Row:
     @property
     def is_hidden(self) -> str | None:
         """Why the Hub does not show it though it is here (rows 002-34, 002-35); None when it does."""
+        if self.version_missing:
+            return "The version that it is pinned to is not there: its accounts do not serve."
         if not self.config.active:
             return "Disabled: not shown in the Hub, and its accounts do not serve."
         if not self.config.is_default:
@@ -75,10 +79,14 @@ async def rows_of(view: View) -> list[Row]:
     siblings = Counter(c.connector_key for c in configs)
     out = []
     for config in configs:
-        connector = view.context.registry.get(config.connector_key)
+        # Where the pinned version is not there, the newest one shows what the config is about.
+        pinned = view.context.registry.of(config)
+        connector = pinned or view.context.registry.get(config.connector_key)
         method = connector.auth.get(config.method_key) if connector else None
         key = config.connector_key
-        out.append(Row(config, connector, method, accounts.get(config.id, 0), siblings[key], off.get(key)))
+        out.append(
+            Row(config, connector, method, accounts.get(config.id, 0), siblings[key], off.get(key), pinned is None)
+        )
     return sorted(out, key=lambda r: (r.title.lower(), not r.config.is_default, r.config.created_at))
 
 
@@ -143,6 +151,8 @@ async def ask_create(view: View) -> Response:
         "connector_form.html",
         connector=connector,
         default=default,
+        pins=pins_of(view, connector.key),
+        newest=connector.version,
         callback=view.context.callback_url(connector.key),
         row=None,
         unavailable=off.get(connector.key),
@@ -166,10 +176,20 @@ async def create(view: View) -> Response:
             method_key=method.key,
             name=form.get("name")[:200] or None,
             environment=form.get("environment")[:40] or None,
+            pin=form.get("version")[:40] or None,
             setup=setup_of(form, method, new=True),
             default=form.get("default") == "yes",
         )
     return view.go(f"{view.base}/connectors", "created")
+
+
+def pins_of(view: View, key: str) -> list[str]:
+    """What an auth config can be pinned to, the loosest first: `1.x.x`, `1.2.x`, `1.2.0` of every version there is."""
+    out: list[str] = []
+    for version in view.context.registry.versions(key):
+        major, minor, _ = version.split(".")
+        out += [f"{major}.x.x", f"{major}.{minor}.x", version]
+    return list(dict.fromkeys(out))
 
 
 def setup_of(form: Form, method: AuthMethod, *, new: bool) -> dict[str, Any]:
@@ -200,6 +220,8 @@ async def edit(view: View) -> Response:
         "connector_form.html",
         connector=row.connector,
         default=None,
+        pins=pins_of(view, row.config.connector_key),
+        newest=view.context.registry[row.config.connector_key].version,
         callback=view.context.callback_url(row.config.connector_key),
         row=row,
         unavailable=row.unavailable,
@@ -213,7 +235,13 @@ async def change(view: View) -> Response:
     form = await view.form()
     if row.method is None:
         raise errors.Unprocessable("this connector is no longer in the catalogue")
-    await _change(view, name=form.get("name")[:200] or None, setup=setup_of(form, row.method, new=False) or None)
+    pin = form.get("version")[:40] or None
+    await _change(
+        view,
+        name=form.get("name")[:200] or None,
+        pin=pin if pin != (row.config.connector_pinned_version or "latest") else None,
+        setup=setup_of(form, row.method, new=False) or None,
+    )
     return view.go(f"{view.base}/connectors", "saved")
 
 
