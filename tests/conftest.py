@@ -93,6 +93,56 @@ def signing_connector(port: int) -> str:
     return "\n".join(["connector: signing", "title: Signing", "category: storage", "auth:", *methods, ""])
 
 
+def places_connector(port: int) -> str:
+    """A provider on a port of the test's that takes its credential at unusual places, or not before another login."""
+    base = f"http://127.0.0.1:{port}"
+    return f"""\
+connector: places
+title: Places
+category: other
+base_url: {base}
+auth:
+  path:
+    base_url: {base}/bot${{api_key}}/v1
+    path: true
+    fields: {{api_key: {{secret: true, pattern: "[A-Za-z0-9:_-]+"}}}}
+  body:
+    body: {{apiKey: "${{api_key}}", company: "${{company}}", lang: eng}}
+    fields: {{company: {{}}, api_key: {{secret: true}}}}
+  form:
+    body: {{credentials: {{user: "${{user}}", secret: "${{api_key}}"}}}}
+    body_field: job
+    fields: {{user: {{}}, api_key: {{secret: true}}}}
+  named:
+    session:
+      post: /login
+      body: {{password: "${{password}}"}}
+      token: value
+      keep: {{header_name: {{path: name, pattern: "[A-Za-z0-9-]+"}}}}
+      send: {{header: "${{header_name}}", value: "${{access_token}}"}}
+    fields: {{password: {{secret: true}}}}
+  then:
+    base_url: ${{session_url}}
+    oauth2:
+      authorize_url: {base}/authorize
+      token_url: {base}/token
+      pkce: false
+      expires_in: 10m
+      scopes: {{"{base}/${{org}}/.default": Everything of the organisation}}
+      then:
+        get: {base}/open
+        query: {{version: "*", access_token: "${{access_token}}"}}
+        keep:
+          session_url: {{path: url, pattern: 'https?://127\\.0\\.0\\.1:[0-9]+/session/[a-z0-9]+/?'}}
+          session_token: token
+      send: {{header: X-Session, value: "${{session_token}}"}}
+    fields: {{org: {{pattern: "[a-z]+"}}}}
+    test: {{get: /ping}}
+actions:
+  send: {{post: /send, input: {{text: string!}}}}
+"""
+
+
 def login_connector(port: int) -> str:
     """A provider on a port of the test's with logins of its own: JSON under the base URL, and a form at a whole URL."""
     base = f"http://127.0.0.1:{port}"
@@ -199,6 +249,7 @@ def connectors_dir(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Pa
     (folder / "oidc-provider.yaml").write_text(oidc_connector(f"http://127.0.0.1:{ports.oidc}"))
     (folder / "limited.yaml").write_text(limited_connector(ports.spare[0]))
     (folder / "signing.yaml").write_text(signing_connector(ports.spare[0]))
+    (folder / "places.yaml").write_text(places_connector(ports.spare[0]))
     (folder / "logins.yaml").write_text(login_connector(ports.spare[0]))
     (folder / "assertions.yaml").write_text(assertion_connector(ports.spare[0]))
     (folder / "retrying.yaml").write_text(retrying_connector(ports.spare[0]))

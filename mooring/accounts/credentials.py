@@ -29,10 +29,11 @@ class Secrets:
     access_token: str | None = field(default=None, repr=False)
     refresh_token: str | None = field(default=None, repr=False)
     kept: Mapping[str, str] = field(default_factory=dict, repr=False)  # from the token answer, by `oauth2.keep`
+    login: Mapping[str, str] = field(default_factory=dict, repr=False)  # secret values of the login after it, by `then`
 
     def scope(self) -> dict[str, Any]:
         """The names that templates may use."""
-        out: dict[str, Any] = {**self.fields, **self.kept}
+        out: dict[str, Any] = {**self.fields, **self.kept, **self.login}
         if self.access_token is not None:
             out["access_token"] = self.access_token
         return out
@@ -40,7 +41,7 @@ class Secrets:
     def values(self) -> tuple[str, ...]:
         """Every secret text, for redaction."""
         tokens = (self.access_token, self.refresh_token, self.kept.get(ID_TOKEN))
-        return tuple(v for v in (*self.fields.values(), *tokens) if v)
+        return tuple(v for v in (*self.fields.values(), *self.login.values(), *tokens) if v)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ def seal(key: DataKey, secrets: Secrets, generation: int) -> bytes:
                 "access_token": secrets.access_token,
                 "refresh_token": secrets.refresh_token,
                 "kept": dict(secrets.kept),
+                **({"login": dict(secrets.login)} if secrets.login else {}),
             }
         ),
         name=_NAME,
@@ -84,11 +86,18 @@ def with_token(secrets: Secrets, oauth2: OAuth2, answer: TokenAnswer) -> Secrets
 
     Client credentials are their own refresh token: one that a provider sends nevertheless is not kept (rule O16).
     """
+    kept = _kept(oauth2, answer.raw, oauth2.keep)
+    login: dict[str, str] = {}
+    if oauth2.then is not None and answer.login is not None:
+        # What has a pattern decides where calls go and is no secret; the rest is what they prove themselves with.
+        for name, value in _kept(oauth2, answer.login, oauth2.then.keep).items():
+            (kept if name in oauth2.keep_patterns else login)[name] = value
     return replace(
         secrets,
         access_token=answer.access_token,
         refresh_token=(answer.refresh_token or secrets.refresh_token) if not oauth2.machine else None,
-        kept={**secrets.kept, **_kept(oauth2, answer)},
+        kept={**secrets.kept, **kept},
+        login={**secrets.login, **login},
     )
 
 
@@ -131,10 +140,10 @@ def _refresh_lifetime(oauth2: OAuth2, answer: TokenAnswer, *, renewing: bool) ->
     return oauth2.refresh.lifetime_seconds
 
 
-def _kept(oauth2: OAuth2, answer: TokenAnswer) -> dict[str, str]:
+def _kept(oauth2: OAuth2, source: Any, names: Mapping[str, str]) -> dict[str, str]:
     out = {}
-    for name, path in oauth2.keep.items():
-        value = dig(answer.raw, path)
+    for name, path in names.items():
+        value = dig(source, path)
         if value is None or isinstance(value, dict | list):
             continue
         text = str(value)

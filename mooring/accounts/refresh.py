@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -40,6 +41,7 @@ AHEAD_SECONDS = 2.0  # how long a caller whose token is still good waits for the
 POLL_SECONDS = 0.05
 RETRY_PAUSE = 0.5  # before the one repetition of an uncertain request (rule R8)
 CLOCK_SLACK = timedelta(seconds=60)  # what the clocks of several hosts may differ without a refresh too many
+LOGIN_AGAIN = 60  # seconds after which a login that failed behind a refresh is tried again, with another refresh
 STORE_PAUSES = (0.1, 0.5, 1.5)  # seconds between tries to store an answer: it exists nowhere else
 
 
@@ -214,12 +216,15 @@ class Refresher:
         raise AssertionError("unreachable")
 
     async def _store(self, lease: Lease, answer: TokenAnswer, received_at: datetime) -> Outcome:
+        answer, again = await self._logged_in(lease, answer)
         try:
             secrets = credentials.with_token(lease.secrets, lease.oauth2, answer)
         except errors.Unprocessable as e:
             unexpected = diagnosis("unexpected_token_value", detail=e.message)
             return await self._settler.failed(lease, unexpected, e.message, uncertain=True)
         times = credentials.times_of(lease.oauth2, answer, received_at, renewing=True)
+        if again is not None:
+            times = replace(times, refresh_at=again)
         for pause in (*STORE_PAUSES, None):
             try:
                 result = await self._settler.renewed(lease, answer, secrets, times)
@@ -235,6 +240,17 @@ class Refresher:
             return Outcome(result)
         await self._give_back(lease, answer)
         return Outcome("over", "the account was deleted")
+
+    async def _logged_in(self, lease: Lease, answer: TokenAnswer) -> tuple[TokenAnswer, datetime | None]:
+        """The answer with the login after it, or as it is and when to try again.
+
+        Whatever becomes of the login, the tokens are stored: the refresh token of this generation is spent.
+        """
+        try:
+            return await tokens.logged_in(self._http, lease.config, lease.scope, answer), None
+        except (TokenRefused, TokenNonsense, HttpFailure, errors.MooringError) as e:
+            log.warning("no login after a refresh", account_id=lease.account_id, error=str(e))
+            return answer, clock.now() + timedelta(seconds=LOGIN_AGAIN)
 
     async def _give_back(self, lease: Lease, answer: TokenAnswer) -> None:
         """Revoke tokens that came for an account deleted meanwhile: its deletion could not know of them (rule O21)."""

@@ -89,7 +89,7 @@ class Settler:
                 credential.failure_announced_at = None
             if answer.scope is not None:
                 account.granted_scopes = list(answer.scope)
-                account.missing_scopes = list(missing_scopes(lease.config.scopes, answer.scope))
+                account.missing_scopes = list(missing_scopes(lease.config.scopes_for(lease.scope), answer.scope))
             await service.note_fact(tx, account, "worked")
             record_change(tx, "account", lease.account_id)
         return "refreshed"

@@ -55,6 +55,7 @@ async def test_credential(
         base_url=injection.base_url,
         defaults=default_headers(connector, scope),
         query=injection.query,
+        into=injection.body,
     )
     outgoing = outbound(raw(own.headers), injection.headers)
     if injection.signature is not None:

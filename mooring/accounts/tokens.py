@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
+import orjson
+
 from mooring import errors
-from mooring.accounts import diagnosing
+from mooring.accounts import credentials, diagnosing
+from mooring.accounts.credentials import Secrets
 from mooring.auth_configs.service import OpenConfig
 from mooring.connectors.apply import own_request, render_map
 from mooring.connectors.definition import Assertion, OAuth2, RequestTemplate
@@ -15,7 +20,7 @@ from mooring.kit.http import BufferedResponse, HttpClient, HttpFailure, Outbound
 from mooring.protocol import oauth2 as messages
 from mooring.protocol.exchange import Exchange
 from mooring.protocol.login import parse_login_answer
-from mooring.protocol.redact import redact_text
+from mooring.protocol.redact import clean_line, redact_text
 from mooring.protocol.template import Template, Unresolved
 
 TOKEN_DEADLINE = 8.0  # seconds in total, slow bodies included (rule R10)
@@ -66,6 +71,44 @@ async def _log_in(
     return read_token_answer(config, scope, {}, await _send(sender, request), request=request)
 
 
+async def logged_in(
+    sender: Sender, config: OpenConfig, scope: Mapping[str, Any], answer: messages.TokenAnswer
+) -> messages.TokenAnswer:
+    """The answer with what the login after the token gives, where the provider has one (`then`).
+
+    Raises TokenRefused or TokenNonsense as a token request does, and HttpFailure.
+    """
+    step = _oauth2(config).then
+    if step is None:
+        return answer
+    kept = credentials.with_token(Secrets(), _oauth2(config), answer).kept
+    values = {**scope, **kept, "access_token": answer.access_token}
+    own = own_request(step.request, values, base_url="")
+    request = OutboundRequest(own.method, own.url, own.headers, own.body)
+    response = await _send(sender, request)
+    sent = [*hidden_values(config, scope, {}), answer.access_token]
+    fault: messages.TokenRefused | messages.TokenNonsense | None = None
+    data = None
+    with contextlib.suppress(ValueError):
+        data = orjson.loads(response.body)
+    if not 200 <= response.status < 300:
+        told = data if isinstance(data, dict) else {}
+        words = next((str(told[name]) for name in ("message", "errorMessage", "error") if told.get(name)), "")
+        text = redact_text(clean_line(words or f"the login after the token was answered with {response.status}"), sent)
+        if response.status >= 500 or response.status == 429:
+            fault = messages.TokenNonsense(text, response.status, transient=True, kind="unavailable")
+        else:
+            fault = messages.TokenRefused("login_refused", text, response.status)
+    elif missing := [name for name, path in step.keep.items() if messages.dig(data, path) is None]:
+        fault = messages.TokenNonsense(
+            f"the login after the token gave no {missing[0]}", response.status, transient=False, kind="no_token"
+        )
+    if fault is not None:
+        fault.exchange = diagnosing.seen(request, response, sent)
+        raise fault
+    return replace(answer, login=data)
+
+
 async def _send(sender: Sender, request: OutboundRequest) -> BufferedResponse:
     try:
         return await sender.send(request, deadline=TOKEN_DEADLINE, max_bytes=TOKEN_MAX_BYTES)
@@ -83,11 +126,11 @@ def machine_params(oauth2: OAuth2, config: OpenConfig, scope: Mapping[str, Any])
     if oauth2.assertion is not None:
         params = {"grant_type": JWT_BEARER, "assertion": _assertion(oauth2, oauth2.assertion, config, scope)}
         if config.scopes and not oauth2.assertion.holds_scopes:
-            params["scope"] = oauth2.scope_separator.join(config.scopes)
+            params["scope"] = oauth2.scope_separator.join(config.scopes_for(scope))
         return params
     params = {"grant_type": "client_credentials"}
     if config.scopes:
-        params["scope"] = oauth2.scope_separator.join(config.scopes)
+        params["scope"] = oauth2.scope_separator.join(config.scopes_for(scope))
     return params
 
 
@@ -104,7 +147,7 @@ def _assertion(oauth2: OAuth2, spec: Assertion, config: OpenConfig, scope: Mappi
         "jti": ids.random_uuid(),
     }
     if spec.holds_scopes and config.scopes:
-        claims["scope"] = oauth2.scope_separator.join(config.scopes)
+        claims["scope"] = oauth2.scope_separator.join(config.scopes_for(scope))
     return _sign(claims, spec.algorithm, scope)
 
 

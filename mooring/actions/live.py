@@ -82,6 +82,10 @@ class Live:
             body = ask.body if isinstance(ask.body, bytes) else None
         else:
             given, injection, url, body = service.written(self.connector, self.scope, ask.late(self.scope, injection))
+        if injection.body is not None and injection.body.goes_into(ask.method, body):
+            kind = next((v.decode("latin-1") for n, v in given if n == b"content-type"), "")
+            body, kind = injection.body.put(body or b"", kind)
+            given = [*(item for item in given if item[0] != b"content-type"), (b"content-type", kind.encode())]
         headers = outbound(given, injection.headers)
         if injection.signature is not None:
             headers = injection.signature.sign(ask.method, url, headers, body or b"")
@@ -182,6 +186,7 @@ async def _token(
     opened = OpenConfig(row, connector, method, dict(app))
     try:
         answer = await tokens.request_token(http, opened, scope, tokens.machine_params(oauth2, opened, scope))
+        answer = await tokens.logged_in(http, opened, scope, answer)
     except (TokenRefused, TokenNonsense) as e:
         raise errors.Unprocessable(f"{connector.title} gave no token: {e}") from None
     except HttpFailure as e:

@@ -22,6 +22,7 @@ from mooring.identity.service import ProjectId, lock_project
 from mooring.kit import clock, ids
 from mooring.kit.db import record_change
 from mooring.kit.vault import Owner, Vault
+from mooring.protocol.template import Unresolved
 from mooring.webhooks import service as webhooks
 from mooring.webhooks.events import auth_config_payload
 
@@ -40,11 +41,21 @@ class OpenConfig:
 
     @property
     def scopes(self) -> tuple[str, ...]:
-        """The scopes to ask for: the operator's, else the connector's."""
+        """The scopes to ask for: the operator's, else the connector's, as they are written."""
         chosen = self.row.setup.get("scopes")
         if chosen is not None:
             return tuple(chosen)
         return self.method.oauth2.scopes if self.method.oauth2 else ()
+
+    def scopes_for(self, values: Mapping[str, Any]) -> tuple[str, ...]:
+        """The scopes with the values of one account in them. Raises Unprocessable for a value that is missing."""
+        templates = self.method.oauth2.scope_templates if self.method.oauth2 else {}
+        if not templates:
+            return self.scopes
+        try:
+            return tuple(templates[s].render(values) if s in templates else s for s in self.scopes)
+        except Unresolved as e:
+            raise errors.Unprocessable(f"a scope needs a value that is missing: {e}") from None
 
 
 def owner_of(row: AuthConfig) -> Owner:

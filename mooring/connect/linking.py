@@ -128,7 +128,8 @@ async def ask_token(
     assert opened.method.oauth2 is not None
     phase = diagnosing.machine_phase(opened.method.oauth2) or "token_exchange"
     try:
-        return await tokens.request_token(context.http, opened, scope, params)
+        answer = await tokens.request_token(context.http, opened, scope, params)
+        return await tokens.logged_in(context.http, opened, scope, answer)
     except (TokenRefused, TokenNonsense) as e:
         found = diagnosing.of_token_error(e, opened.connector, phase, method=opened.method, typed=form.typed)
     except HttpFailure as e:
@@ -168,7 +169,7 @@ async def tested(
         times = credentials.times_of(oauth2, answer, clock.now())
         refreshable = oauth2.machine or secrets.refresh_token is not None
         granted = answer.scope
-        missing = missing_scopes(opened.scopes, answer.scope)
+        missing = missing_scopes(opened.scopes_for(scope), answer.scope)
     return NewCredential(
         config=opened.row,
         method=opened.method,

@@ -182,7 +182,7 @@ async def begin(
         client_id=opened.setup.get("client_id", ""),
         redirect_uri=redirect_uri,
         state=state,
-        scopes=opened.scopes,
+        scopes=opened.scopes_for(scope),
         scope_separator=oauth2.scope_separator,
         challenge=messages.pkce_challenge(verifier) if oauth2.pkce else None,
         extra=render_map(oauth2.authorize_params, scope),

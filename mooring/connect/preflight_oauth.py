@@ -153,7 +153,7 @@ async def callback_registered(flight: Flight) -> Sequence[Check]:
         client_id=flight.opened.setup.get("client_id", ""),
         redirect_uri=flight.callback,
         state=ids.secret_token(),
-        scopes=flight.opened.scopes,
+        scopes=flight.opened.scopes,  # one that holds an account's value goes as it is written: only the callback is tried
         scope_separator=oauth2.scope_separator,
         challenge=messages.pkce_challenge(ids.secret_token(48)) if oauth2.pkce else None,
         extra=render_map(oauth2.authorize_params, flight.scope),

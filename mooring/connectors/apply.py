@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import orjson
 
@@ -17,7 +17,7 @@ from mooring.kit import clock
 from mooring.protocol import signatures
 from mooring.protocol.expressions import UNDEFINED
 from mooring.protocol.headers import Header
-from mooring.protocol.template import Template, Unresolved
+from mooring.protocol.template import Template, Unresolved, compile_template
 from mooring.protocol.urls import join_path, validate_base_url
 
 
@@ -29,6 +29,7 @@ class Injection:
     headers: list[tuple[bytes, bytes]] = field(repr=False)
     query: list[tuple[str, str]] = field(repr=False)
     signature: Signer | None = field(default=None, repr=False)  # where each request is signed
+    body: InBody | None = field(default=None, repr=False)  # where the credential goes into the body
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,51 @@ class Signer:
 
 
 @dataclass(frozen=True, slots=True)
+class InBody:
+    """Puts one account's values into the bodies of requests."""
+
+    values: Mapping[str, Any] = field(repr=False)
+    field: str | None = None
+
+    def goes_into(self, method: str, body: object) -> bool:
+        """Whether this request carries the credential: one without a body does not get one for it."""
+        return method in _WITH_BODY or body is not None
+
+    def put(self, body: bytes, content_type: str) -> tuple[bytes, str]:
+        """The body with the credential, and its type. A value of the caller under one of its names is replaced.
+
+        Raises BadRequest for a body that can't hold it.
+        """
+        if self.field is None:
+            return orjson.dumps({**_object(body), **self.values}), "application/json"
+        if content_type.partition(";")[0].strip().lower() == "application/x-www-form-urlencoded":
+            pairs = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)
+        else:  # the object alone, as a convenience
+            pairs = [(self.field, orjson.dumps(_object(body)).decode())]
+        inner = next((value for name, value in pairs if name == self.field), "")
+        whole = orjson.dumps({**_object(inner.encode()), **self.values}).decode()
+        kept = [pair for pair in pairs if pair[0] != self.field]
+        return urlencode([(self.field, whole), *kept]).encode(), "application/x-www-form-urlencoded"
+
+
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    if not body.strip():
+        return {}
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        value = None
+    if not isinstance(value, dict):
+        raise errors.BadRequest(
+            "the body must be a JSON object: this provider takes the credential inside it", code="InvalidBodyError"
+        )
+    return value
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """An auth method that only puts values between fixed texts, which is nearly every one: no expression is evaluated."""
 
@@ -57,10 +103,18 @@ class Plan:
 
 def plan_of(connector: Connector, method: AuthMethod, public: Mapping[str, str]) -> Plan | None:
     """The plan of an account's calls, or None where there is more to do than to put texts together."""
-    if method.query or method.basic is not None or connector.headers or method.signature is not None:
+    if (
+        method.query
+        or method.basic is not None
+        or connector.headers
+        or method.signature is not None
+        or method.body is not None
+    ):
         return None
     headers = []
     for name, template in method.headers.items():
+        if "${" in name:
+            return None
         texts: list[str] = ["", ""]
         key = None
         for part in template.parts:
@@ -84,7 +138,9 @@ def inject(method: AuthMethod, scope: Mapping[str, Any]) -> Injection:
     """Render the credential into headers and query. Raises Unprocessable naming what is missing, never a value."""
     try:
         base_url = validate_base_url(method.base_url.render(scope))
-        headers = [(_raw_name(name), _header(name, t.render(scope))) for name, t in method.headers.items()]
+        headers = [
+            (_raw_name(_named(name, scope)), _header(name, t.render(scope))) for name, t in method.headers.items()
+        ]
         query = [(name, t.render(scope)) for name, t in method.query.items()] if method.query else []
         if method.basic is not None:
             user, password = (t.render(scope) for t in method.basic)
@@ -95,9 +151,15 @@ def inject(method: AuthMethod, scope: Mapping[str, Any]) -> Injection:
         if method.signature is not None:
             values = {name: _line(name, t, scope) for name, t in method.signature.values.items()}
             signer = Signer(method.signature.algorithm, values)
+        body = InBody(render_tree(method.body.values, scope), method.body.field) if method.body is not None else None
     except Unresolved as e:
         raise errors.Unprocessable(f"the account lacks a value that its connector needs: {e}") from None
-    return Injection(base_url, headers, query, signer)
+    return Injection(base_url, headers, query, signer, body)
+
+
+def _named(name: str, scope: Mapping[str, Any]) -> str:
+    """The name of a header; one that the provider told is looked up."""
+    return compile_template(name).render(scope) if "${" in name else name
 
 
 def _line(name: str, template: Template, scope: Mapping[str, Any]) -> str:
@@ -168,8 +230,11 @@ def own_request(
     base_url: str,
     defaults: Sequence[tuple[str, str]] = (),
     query: Sequence[tuple[str, str]] = (),
+    into: InBody | None = None,
 ) -> OwnRequest:
     """Render a connector's own request; a path goes under `base_url`. `defaults` are headers that go with every call.
+
+    `into` puts the credential into its body.
 
     Raises Unprocessable for a missing value.
     """
@@ -190,6 +255,8 @@ def own_request(
         payload, kind = urlencode(render_map(request.form, scope)).encode(), "application/x-www-form-urlencoded"
     elif body is not None:
         payload = body.encode() if isinstance(body, str) else orjson.dumps(body)
+    if into is not None and into.goes_into(request.method, payload):
+        payload, kind = into.put(payload or b"", kind)
     given = {name.lower() for name, _ in sent}
     if payload is not None and "content-type" not in given:
         sent.append(("content-type", kind))

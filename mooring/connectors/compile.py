@@ -10,9 +10,17 @@ from typing import Any
 from mooring.connectors.action_spec import CallSpec, TestSpec
 from mooring.connectors.compile_actions import compile_actions, meaning
 from mooring.connectors.compile_fields import build_fields, implied_fields
-from mooring.connectors.compile_oauth2 import build_oauth2, build_session
+from mooring.connectors.compile_oauth2 import build_oauth2, build_session, tree_names
 from mooring.connectors.compile_scope import Checker, Scope
-from mooring.connectors.definition import ID_TOKEN, AuthMethod, Connector, RequestTemplate, Signature, TestRequest
+from mooring.connectors.definition import (
+    ID_TOKEN,
+    AuthMethod,
+    BodyCredential,
+    Connector,
+    RequestTemplate,
+    Signature,
+    TestRequest,
+)
 from mooring.connectors.spec import AuthSpec, ConnectorSpec
 from mooring.connectors.yaml_source import Fault, Location
 from mooring.protocol.template import Template, compile_template
@@ -88,7 +96,7 @@ def _method(key: str, spec: AuthSpec, connector: ConnectorSpec, check: Checker) 
     if tokens:
         check.kept_names(tokens, setup, (*at, spec.kind))
 
-    headers, query, basic = _credential(spec, scope, at, check)
+    headers, query, basic = _credential(spec, connector, scope, at, check)
     for name, value in spec.headers.items():
         if spec.kind == "header" and spec.header is None:
             break  # these are the credential itself
@@ -118,6 +126,7 @@ def _method(key: str, spec: AuthSpec, connector: ConnectorSpec, check: Checker) 
         headers=headers,
         query=query,
         basic=basic,
+        body=_body(spec, scope, at, check),
         oauth2=oauth2,
         signature=_signature(spec, scope, at, check),
         test=_test(spec.test, connector, scope, (*at, "test"), check) if spec.test else None,
@@ -125,6 +134,14 @@ def _method(key: str, spec: AuthSpec, connector: ConnectorSpec, check: Checker) 
         notice=spec.notice,
         external_trigger=spec.external_trigger,
     )
+
+
+def _body(spec: AuthSpec, scope: Scope, at: Location, check: Checker) -> BodyCredential | None:
+    if spec.body is None:
+        if spec.body_field is not None:
+            check.fault((*at, "body_field"), "`body_field` belongs to `body`", on_key=True)
+        return None
+    return BodyCredential(check.tree(spec.body, scope, (*at, "body")), spec.body_field)
 
 
 def _signature(spec: AuthSpec, scope: Scope, at: Location, check: Checker) -> Signature | None:
@@ -143,6 +160,8 @@ _KIND_LABELS = {
     "bearer": "API token",
     "header": "API key",
     "query": "API key",
+    "body": "API key",
+    "path": "API token",
     "oauth2": "OAuth 2.0",
     "session": "User name and password",
     "sign": "Signed requests",
@@ -150,7 +169,7 @@ _KIND_LABELS = {
 _Credential = tuple[dict[str, Template], dict[str, Template], tuple[Template, Template] | None]
 
 
-def _credential(spec: AuthSpec, scope: Scope, at: Location, check: Checker) -> _Credential:
+def _credential(spec: AuthSpec, connector: ConnectorSpec, scope: Scope, at: Location, check: Checker) -> _Credential:
     """Compile what is sent with every call. A credential in which nothing is secret is a mistake."""
     headers: dict[str, Template] = {}
     query: dict[str, Template] = {}
@@ -168,12 +187,18 @@ def _credential(spec: AuthSpec, scope: Scope, at: Location, check: Checker) -> _
         query[spec.query.name] = check.template(spec.query.value, scope, (*at, "query", "value"))
     elif tokens := spec.oauth2 or spec.session:
         sent = check.template(tokens.send.value, scope, (*at, spec.kind, "send", "value"))
+        if tokens.send.header:
+            check.kept_header(tokens.send.header, scope, (*at, spec.kind, "send", "header"))
         (headers if tokens.send.header else query)[tokens.send.header or tokens.send.query or ""] = sent
     elif spec.kind == "header":
         headers = {name: check.template(value, scope, (*at, "headers", name)) for name, value in spec.headers.items()}
     used = frozenset[str]().union(*(t.names for t in (*headers.values(), *query.values(), *(basic or ()))))
     if spec.sign:
         used |= frozenset[str]().union(*(compile_template(text).names for text in spec.sign.texts.values()))
+    if spec.body is not None:
+        used |= frozenset[str]().union(*tree_names(check.tree(spec.body, scope, (*at, "body"))))
+    if spec.path is not None:
+        used |= compile_template(spec.base_url or connector.base_url or "").names
     if spec.kind != "none" and not used & scope.secret and used <= scope.names:
         where = f" on `{min(used)}`" if used else ""
         check.fault((*at, "headers" if spec.kind == "header" and not spec.header else spec.kind), _PLAIN + where)

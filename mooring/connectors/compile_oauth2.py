@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from mooring.connectors.compile_scope import Checker, Scope
-from mooring.connectors.definition import Assertion, OAuth2, Refresh, RequestTemplate
-from mooring.connectors.spec import AssertionSpec, OAuth2Spec, SessionSpec
+from mooring.connectors.definition import Assertion, LoginStep, OAuth2, Refresh, RequestTemplate
+from mooring.connectors.spec import AssertionSpec, OAuth2Spec, SessionSpec, ThenSpec
 from mooring.connectors.yaml_source import Location
 from mooring.protocol.template import Template
 
@@ -80,6 +80,8 @@ def build_oauth2(spec: OAuth2Spec, setup: Scope, call: Scope, at: Location, chec
         default_expires_in=spec.expires_in,
         assertion_algorithm=spec.assertion_algorithm,
         assertion=_assertion(spec.assertion, setup, (*at, "assertion"), check) if spec.assertion else None,
+        then=_then(spec.then, kept, (*at, "then"), check) if spec.then else None,
+        scope_templates=_scopes(spec, setup, (*at, "scopes"), check),
         refresh=Refresh(
             rotates=spec.refresh.rotates,
             grace_seconds=spec.refresh.grace_seconds,
@@ -89,6 +91,40 @@ def build_oauth2(spec: OAuth2Spec, setup: Scope, call: Scope, at: Location, chec
             buffer_seconds=spec.refresh.buffer,
         ),
     )
+
+
+def _scopes(spec: OAuth2Spec, setup: Scope, at: Location, check: Checker) -> dict[str, Template]:
+    """The scopes that hold values of fields, as those of a provider where each customer has a resource of its own."""
+    out = {}
+    for name in spec.scopes:
+        if "${" in name:
+            out[name] = check.template(name, setup, at)
+            if shown := out[name].names & setup.secret:
+                check.fault(at, f"`{min(shown)}` is secret, and scopes are seen in the browser")
+    return out
+
+
+def _then(spec: ThenSpec, kept: Scope, at: Location, check: Checker) -> LoginStep:
+    """The login after the token. It sees what people typed, what the token answer left, and the token."""
+    known = Scope(
+        names=kept.names - set(spec.keep) | {"access_token"},
+        secret=kept.secret | {"access_token"},
+        free=kept.free - set(spec.keep),
+        patterns=kept.patterns,
+        operator_secret=kept.operator_secret,
+    )
+    verb = spec.verb or "get"
+    url = check.url(spec.path, known, (*at, verb), carries_app_secret=True)
+    query = {name: check.template(value, known, (*at, "query", name)) for name, value in spec.query.items()}
+    form = {name: check.template(value, known, (*at, "form", name)) for name, value in spec.form.items()}
+    headers = {name: check.template(value, known, (*at, "headers", name)) for name, value in spec.headers.items()}
+    check.header_names(headers, (*at, "headers"))
+    body = check.tree(spec.body, known, (*at, "body"))
+    used = url.names.union(*(t.names for t in (*query.values(), *form.values(), *headers.values())), *tree_names(body))
+    if "access_token" not in used:
+        check.fault(at, "`then` sends no `${access_token}`, so it proves nothing", on_key=True)
+    request = RequestTemplate(verb.upper(), url, query, headers, body, form or None)
+    return LoginStep(request, {name: keep.path for name, keep in spec.keep.items()})
 
 
 # What every assertion has anyway (RFC 7523 §3).
@@ -137,7 +173,7 @@ def build_session(spec: SessionSpec, setup: Scope, base_url: Template, at: Locat
     form = {name: check.template(value, setup, (*at, "form", name)) for name, value in spec.form.items()}
     headers = {name: check.template(value, setup, (*at, "headers", name)) for name, value in spec.headers.items()}
     check.header_names(headers, (*at, "headers"))
-    used = used.union(*(t.names for t in (*headers.values(), *form.values())), *_names(body))
+    used = used.union(*(t.names for t in (*headers.values(), *form.values())), *tree_names(body))
     if not used & setup.secret and used <= setup.names:
         check.fault(at, "nothing that this login sends is secret; set `secret: true` on a field", on_key=True)
     return OAuth2(
@@ -159,13 +195,13 @@ def build_session(spec: SessionSpec, setup: Scope, base_url: Template, at: Locat
     )
 
 
-def _names(tree: object) -> Iterator[frozenset[str]]:
+def tree_names(tree: object) -> Iterator[frozenset[str]]:
     """The names in the leaves of a compiled tree."""
     if isinstance(tree, Template):
         yield tree.names
     elif isinstance(tree, Mapping):
         for value in tree.values():
-            yield from _names(value)
+            yield from tree_names(value)
     elif isinstance(tree, list):
         for value in tree:
-            yield from _names(value)
+            yield from tree_names(value)

@@ -16,6 +16,7 @@ from mooring.protocol.expressions import ExpressionError
 from mooring.protocol.template import Template, compile_template
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 §5.6.2
+_KEPT_NAME = re.compile(r"\$\{[A-Za-z][A-Za-z0-9_]*\}")
 _OURS = {"host", "content-length", "transfer-encoding", "connection", "cookie", "te", "upgrade"}
 _MISPLACED = {
     "account": "the account's own data is not available in `auth`",
@@ -61,6 +62,8 @@ class Scope:
     def with_token(self, oauth2: OAuth2Spec | SessionSpec) -> Scope:
         """Add the tokens and the kept values: the scope of a call."""
         tokens = {"access_token", "id_token"}
+        if isinstance(oauth2, OAuth2Spec) and oauth2.then is not None:
+            tokens |= {name for name, keep in oauth2.then.keep.items() if keep.pattern is None}
         kept = self.with_kept(oauth2)
         return replace(kept, names=kept.names | tokens, secret=kept.secret | tokens, free=kept.free | tokens)
 
@@ -164,6 +167,8 @@ class Checker:
         seen: set[str] = set()
         for name, value in headers.items():
             lower = name.lower()
+            if _KEPT_NAME.fullmatch(name):
+                continue  # the provider names it; `_sent_as` has looked
             if not _HEADER_NAME.fullmatch(name):
                 self.fault((*at, name), f"`{name}` is not a header name", on_key=True)
             elif lower in _OURS:
@@ -174,10 +179,21 @@ class Checker:
                 self.fault((*at, name), "a header value is one line")
             seen.add(lower)
 
+    def kept_header(self, name: str, scope: Scope, at: Location) -> None:
+        """Hold a header's name that an answer of the provider tells against its pattern."""
+        if not _KEPT_NAME.fullmatch(name):
+            return
+        key = name[2:-1]
+        if key not in scope.names:
+            self.template(name, scope, at)
+        elif scope.patterns.get(key) != "[A-Za-z0-9-]+":
+            self.fault(at, f"`{key}` is the name of a header, so it needs the pattern [A-Za-z0-9-]+")
+
     def kept_names(self, spec: OAuth2Spec | SessionSpec, scope: Scope, at: Location) -> None:
         """Refuse kept names that would hide a field."""
         callback = spec.callback_keep if isinstance(spec, OAuth2Spec) else {}
-        for group, names in (("keep", spec.keep), ("callback_keep", callback)):
+        then = spec.then.keep if isinstance(spec, OAuth2Spec) and spec.then is not None else {}
+        for group, names in (("keep", spec.keep), ("callback_keep", callback), ("then", then)):
             for name in names:
                 if name in scope.names or (group == "callback_keep" and name in spec.keep):
                     self.fault((*at, group, name), f"`{name}` is already a field or a kept name", on_key=True)

@@ -17,7 +17,7 @@ ID_TOKEN: Final = "id_token"  # kept of a token answer only where calls carry it
 FieldType = Literal["text", "password", "number", "select", "text_area"]
 Grant = Literal["authorization_code", "client_credentials", "jwt_bearer", "session"]
 ClientAuth = Literal["basic", "basic_raw", "post", "private_key_jwt", "none"]
-Kind = Literal["none", "basic", "bearer", "header", "query", "oauth2", "session", "sign"]
+Kind = Literal["none", "basic", "bearer", "header", "query", "body", "path", "oauth2", "session", "sign"]
 Signing = Literal["aws4", "oauth1", "hmac_basic"]
 Stage = Literal["ga", "beta", "draft"]
 
@@ -92,6 +92,14 @@ class Assertion:
 
 
 @dataclass(frozen=True, slots=True)
+class LoginStep:
+    """A request with the fresh access token, whose answer holds what calls need (`then`)."""
+
+    request: RequestTemplate
+    keep: Mapping[str, str]  # scope name -> dotted path in its answer
+
+
+@dataclass(frozen=True, slots=True)
 class OAuth2:
     """How to obtain and renew a token (RFC 6749), with the switches that real providers need.
 
@@ -125,6 +133,8 @@ class OAuth2:
     refresh: Refresh = Refresh()
     assertion: Assertion | None = None  # of the grant `jwt_bearer`
     login: RequestTemplate | None = None  # of the grant `session`
+    then: LoginStep | None = None
+    scope_templates: Mapping[str, Template] = field(default_factory=dict)  # of the scopes that hold values
 
     @property
     def machine(self) -> bool:
@@ -141,6 +151,14 @@ class Signature:
 
 
 @dataclass(frozen=True, slots=True)
+class BodyCredential:
+    """Values that are merged into the JSON object of each request's body, or into that in one `field` of its form."""
+
+    values: Mapping[str, Any]
+    field: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class AuthMethod:
     """One way to authenticate. Its key is the API's `authentication_config_key`."""
 
@@ -153,12 +171,20 @@ class AuthMethod:
     headers: Mapping[str, Template] = field(default_factory=dict)  # credential and fixed headers, names as written
     query: Mapping[str, Template] = field(default_factory=dict)
     basic: tuple[Template, Template] | None = None  # user name, password (RFC 7617)
+    body: BodyCredential | None = None
     oauth2: OAuth2 | None = None
     signature: Signature | None = None
     test: TestRequest | None = None
     permissions: tuple[str, ...] = ()
     notice: str | None = None
     external_trigger: bool = False  # show the session's External Trigger Token in the form
+
+    @property
+    def secret_in_url(self) -> bool:
+        """Whether the base URL itself holds a secret, so that it is shown nowhere."""
+        return bool(
+            self.base_url.names & ({f.key for f in (*self.fields, *self.app_fields) if f.secret} | {"access_token"})
+        )
 
     @property
     def secret_keys(self) -> frozenset[str]:

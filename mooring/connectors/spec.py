@@ -215,6 +215,21 @@ class AssertionSpec(Spec):
     scopes: bool = False
 
 
+class ThenSpec(CallSpec):
+    """A request with the fresh access token, whose answer holds what calls need."""
+
+    query: dict[str, Text] = Field(default_factory=dict)
+    form: dict[str, Text] = Field(default_factory=dict)
+    keep: Keep
+
+    @model_validator(mode="after")
+    def _one_request(self) -> ThenSpec:
+        exactly_one("then", self.model_fields_set, VERBS)
+        if self.form and self.body is not None:
+            raise ValueError("`then` sends `body` (JSON) or `form`, not both")
+        return self
+
+
 class OAuth2Spec(Spec):
     """OAuth 2.0 (RFC 6749)."""
 
@@ -251,13 +266,16 @@ class OAuth2Spec(Spec):
         Annotated[CallbackKeepSpec, BeforeValidator(short("param"), json_schema_input_type=str | CallbackKeepSpec)],
     ] = Field(default_factory=dict)
     expires_in: Seconds | None = None
+    then: ThenSpec | None = None
     send: Send = SendSpec(header="Authorization", value="Bearer ${access_token}")
     refresh: RefreshSpec = RefreshSpec()
 
     @property
     def kept_patterns(self) -> dict[str, str | None]:
-        """The names that `keep` and `callback_keep` add to the scope, with their patterns."""
+        """The names that `keep`, `callback_keep` and `then.keep` add to the scope, with their patterns."""
         patterns = {name: keep.pattern for name, keep in self.keep.items()}
+        if self.then is not None:
+            patterns |= {name: keep.pattern for name, keep in self.then.keep.items()}
         return patterns | {name: keep.pattern for name, keep in self.callback_keep.items()}
 
 
@@ -349,6 +367,9 @@ class AuthSpec(Spec):
     header: PairSpec | None = None
     headers: dict[str, Text] = Field(default_factory=dict)  # extra ones; the credential when no other kind is given
     query: PairSpec | None = None
+    path: Literal[True] | None = None  # the credential stands in the path of the base URL
+    body: dict[str, Any] | None = None
+    body_field: str | None = None
     oauth2: OAuth2Spec | None = None
     session: SessionSpec | None = None
     sign: SignSpec | None = None
@@ -371,7 +392,7 @@ class AuthSpec(Spec):
     @property
     def kind(self) -> Kind:
         """The kind of credential. Raises ValueError when there is not exactly one."""
-        kinds = ("basic", "bearer", "header", "query", "oauth2", "session", "sign", "none")
+        kinds = ("basic", "bearer", "header", "query", "body", "path", "oauth2", "session", "sign", "none")
         given = self.model_fields_set
         if given.intersection(kinds):
             given = given - {"headers"}  # beside another kind they are extra headers

@@ -71,6 +71,7 @@ class TokenAnswer:
     refresh_expires_in: int | None
     scope: tuple[str, ...] | None
     raw: Mapping[str, Any] = field(repr=False)
+    login: Any = field(default=None, repr=False)  # the answer of the login after the token, where the provider has one
 
 
 def pkce_challenge(verifier: str) -> str:
@@ -190,12 +191,19 @@ def token_request(
 
 
 def dig(value: Any, path: str) -> Any:
-    """The value at a dotted path of a JSON document, or None. A number indexes a list."""
-    for part in path.split("."):
+    """The value at a dotted path of a JSON document, or None. A number indexes a list.
+
+    A key that holds dots itself, such as `@odata.nextLink`, is found as the rest of the path.
+    """
+    while path:
         if isinstance(value, Mapping):
+            if path in value:
+                return value[path]
+            part, _, path = path.partition(".")
             value = value.get(part)
-        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
-            value = value[int(part)]
+        elif isinstance(value, list):
+            part, _, path = path.partition(".")
+            value = value[int(part)] if part.isdecimal() and int(part) < len(value) else None
         else:
             return None
     return value

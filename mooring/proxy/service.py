@@ -13,7 +13,7 @@ from mooring import errors
 from mooring.accounts import health
 from mooring.accounts.context import Context
 from mooring.accounts.serving import Serving
-from mooring.connectors.apply import Injection, Signer, default_headers, inject
+from mooring.connectors.apply import InBody, Injection, Signer, default_headers, inject
 from mooring.connectors.definition import Connector
 from mooring.diagnosis.rules import of_failure
 from mooring.diagnosis.table import CAUSES
@@ -235,11 +235,13 @@ async def _send(context: Context, serving: Serving, ask: Call, entry: Entry, end
             given = with_defaults(serving.connector, scope, ask.headers)
     if ask.late is None:
         url = target_url(injection, ask)
-        entry.url = redact_url(url)
+        entry.url = redact_url(masked(url, secrets) if serving.method.secret_in_url else url)
     else:
         given, injection, url, body = written(serving.connector, scope, ask.late(scope, injection))
         ask = replace(ask, body=body)
         entry.url = redact_url(masked(url, secrets))
+    if injection.body is not None and injection.body.goes_into(ask.method, ask.body):
+        ask, given = await _with_credential(injection.body, ask, given)
     headers = outbound(given, injection.headers)
     if ask.length is not None and ask.body is not None and not isinstance(ask.body, bytes):
         # A stream keeps its announced length: many providers answer 411 to a chunked upload.
@@ -289,7 +291,9 @@ async def _exchange(
     context: Context, serving: Serving, request: OutboundRequest, injection: Injection, left: float
 ) -> StreamedResponse:
     """Send and wait for the answer's head, inside the bounds of its provider. Raises HttpFailure, ProviderError."""
-    provider = context.limits.provider(injection.base_url, serving.connector.key)
+    # A base URL that holds the credential is no name for anything.
+    base = injection.base_url
+    provider = context.limits.provider(origin_of(base) if serving.method.secret_in_url else base, serving.connector.key)
     provider.begin(serving.connector.title)
     try:
         first_byte = min(max(left, 0.001), serving.connector.first_byte_seconds)
@@ -311,17 +315,31 @@ async def _exchange(
     return response
 
 
+async def _with_credential(into: InBody, ask: Call, given: Sequence[Header]) -> tuple[Call, Sequence[Header]]:
+    """The call with the credential in its body, which is read whole for that. Its type is told as it is then."""
+    whole = (
+        ask.body if isinstance(ask.body, bytes) else await _read_whole(ask.body, "the credential goes into the body")
+    )
+    kind = next((value.decode("latin-1") for name, value in given if name == b"content-type"), "")
+    body, kind = into.put(whole, kind)
+    kept = [item for item in given if item[0] not in (b"content-type", b"content-length")]
+    return replace(ask, body=body, length=None), [*kept, (b"content-type", kind.encode())]
+
+
+async def _read_whole(body: AsyncIterable[bytes] | None, why: str) -> bytes:
+    whole = bytearray()
+    if body is not None:
+        async for part in body:
+            whole += part
+            if len(whole) > MOST_SIGNED:
+                raise errors.PayloadTooLarge(f"{why}, of at most {MOST_SIGNED >> 20} MiB")
+    return bytes(whole)
+
+
 async def _signed(signer: Signer, ask: Call, url: str, headers: list[Header]) -> tuple[Call, list[Header]]:
     """The call with its signature. A stream that the signature covers is read first, up to a bound."""
     if ask.body is not None and not isinstance(ask.body, bytes) and signer.needs_body(headers):
-        whole = bytearray()
-        async for part in ask.body:
-            whole += part
-            if len(whole) > MOST_SIGNED:
-                raise errors.PayloadTooLarge(
-                    f"the provider's signature covers the body, of at most {MOST_SIGNED >> 20} MiB"
-                )
-        ask = replace(ask, body=bytes(whole))
+        ask = replace(ask, body=await _read_whole(ask.body, "the provider's signature covers the body"))
         headers = [item for item in headers if item[0] != b"content-length"]
     body = ask.body if isinstance(ask.body, bytes) else b"" if ask.body is None else None
     return ask, signer.sign(ask.method, url, headers, body)

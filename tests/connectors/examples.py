@@ -43,7 +43,11 @@ EXAMPLES = {
     "service_host": "service5.ultipro.com",
     "storage_account": "acmefiles",
     "subdomain": "acme",
+    "api_key": ("example-api_key", "123456789:AAexample-token"),
+    "crm_region": "crm4",
+    "rest_url": "https://rest9.bullhornstaffing.com/rest-services/abc123",
     "tenant": "acme",
+    "header_name": "X-Example-Token",
     "tenant_domain": "acme.eu.auth0.com",
     "tenant_host": "acme.mykronos.com",
     "user_id": "4212952002",
@@ -59,16 +63,17 @@ def fitting(key: str, pattern: str | None) -> str:
 
 
 def example(field: Field) -> str:
-    if field.default:
+    if field.default and not field.options:
         assert field.pattern is None or re.fullmatch(field.pattern, field.default), field.key
         return field.default
-    return fitting(field.key, field.pattern)
+    return field.options[0][0] if field.options else fitting(field.key, field.pattern)
 
 
 def scope_of(method: AuthMethod) -> dict[str, str]:
     scope = {f.key: example(f) for f in (*method.fields, *method.app_fields)}
     if method.oauth2:
         scope |= {"access_token": "example-access-token", "id_token": "example-id-token"}
-        for name in (*method.oauth2.keep, *method.oauth2.callback_keep):
+        then = method.oauth2.then.keep if method.oauth2.then is not None else {}
+        for name in (*method.oauth2.keep, *method.oauth2.callback_keep, *then):
             scope[name] = fitting(name, method.oauth2.keep_patterns.get(name))
     return scope

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 
 import pytest
 
+from mooring.connectors.apply import render_tree
 from mooring.connectors.definition import AuthMethod, Connector
 from mooring.connectors.monogram import monogram_svg
 from mooring.connectors.registry import CATALOG, load_registry
@@ -44,6 +46,7 @@ METHODS = {
     "breezyhr": ["api_key", "login"],
     "brevo": ["api_key"],
     "brex": ["api_key", "oauth2"],
+    "bullhorn": ["oauth2"],
     "bullhorn-salesforce": ["client_credentials"],
     "cal-com": ["api_key", "oauth2"],
     "calendly": ["api_key", "oauth2"],
@@ -86,11 +89,13 @@ METHODS = {
     "dropbox": ["oauth2"],
     "dropboxsign": ["basic"],
     "duo": ["admin_api"],
+    "dynamics365": ["oauth2", "client_credentials"],
     "egnyte": ["oauth2"],
     "elastic": ["api_key"],
     "employmenthero": ["oauth2"],
     "envoy": ["api_key", "oauth2"],
     "eploy": ["client_credentials"],
+    "expensify": ["partner"],
     "factorialhr": ["api_key", "oauth2"],
     "fifteenfive": ["api_key"],
     "figma": ["api_key", "oauth2"],
@@ -219,6 +224,7 @@ METHODS = {
     "salesloft": ["api_key", "oauth2"],
     "sandbox": ["api_key", "api_key_query", "basic", "oauth2", "client_credentials", "service_user"],
     "sap-concur": ["client_credentials"],
+    "scoro": ["api_key"],
     "sendgrid": ["api_key"],
     "sentry": ["api_key", "oauth2"],
     "servicenow": ["basic", "oauth2", "client_credentials"],
@@ -244,6 +250,7 @@ METHODS = {
     "teamtailor": ["api_key", "api_key_partner"],
     "teamviewer": ["oauth2"],
     "teamwork": ["oauth2"],
+    "telegram": ["api_key"],
     "terraform": ["api_key"],
     "todoist": ["api_key", "oauth2"],
     "toggl": ["api_key"],
@@ -266,6 +273,7 @@ METHODS = {
     "wrike": ["api_key", "oauth2"],
     "xai": ["api_key"],
     "xero": ["custom_connection"],
+    "xyleme": ["session"],
     "zendesk": ["api_token", "oauth2"],
     "zendesk-sell": ["oauth2"],
     "zenefits": ["oauth2"],
@@ -294,17 +302,24 @@ def test_every_method_renders(connector: Connector, method: AuthMethod):
     assert not base_url.endswith("/")
     sent = [t.render(scope) for t in (*method.headers.values(), *method.query.values(), *(method.basic or ()))]
     sent += [t.render(scope) for t in (method.signature.values.values() if method.signature else ())]
-    secrets = [
-        value for key, value in scope.items() if key in method.secret_keys or key in {"access_token", "id_token"}
-    ]
+    sent += [base_url, json.dumps(render_tree(method.body.values, scope)) if method.body else ""]
+    login = (
+        set(method.oauth2.then.keep) - set(method.oauth2.keep_patterns)
+        if method.oauth2 and method.oauth2.then
+        else set()
+    )
+    hidden = method.secret_keys | {"access_token", "id_token"} | login
+    secrets = [value for key, value in scope.items() if key in hidden]
     secrets += [base64.b64encode(f"{secret}:".encode()).decode() for secret in secrets]  # a token as Basic user name
     assert any(secret in text for secret in secrets for text in sent)
     for header in connector.headers.values():
         assert header.render(scope)
-    assert method.test is not None
-    assert method.test.request.url.render(scope).startswith("/")
-    for value in method.test.request.query.values():
-        assert value.render(scope)
+    if method.test is None:
+        assert method.oauth2 is not None and method.oauth2.machine  # proven by its token
+    else:
+        assert method.test.request.url.render(scope).startswith("/")
+        for value in method.test.request.query.values():
+            assert value.render(scope)
     if method.oauth2:
         urls = ("authorize_url", "token_url", "refresh_url", "revoke_url", "issuer")
         for url in filter(None, (getattr(method.oauth2, name) for name in urls)):

@@ -70,10 +70,24 @@ class Provider:
                 return self._login(method, path, query, headers, body)
             if method == "POST" and path in {self.target(oauth2.token_url), self.target(oauth2.refresh_url)}:
                 return self._token(path, headers, body)
+            if oauth2.then is not None and path == self.target(oauth2.then.request.url):
+                self.note("then", method, path, query, headers, body)
+                if played.access_token not in unquote(query) + body.decode() + json.dumps(headers):
+                    return 401, {"error": "another token"}
+                out: dict[str, Any] = {}
+                for name, where in oauth2.then.keep.items():
+                    put(out, where, self.kept_now(name))
+                return 200, out
             if oauth2.revoke_url is not None and path == self.target(oauth2.revoke_url):
                 self.note("revoke", method, path, query, headers, body)
                 return 200, {}
         return self._call(method, path, query, headers, body)
+
+    def kept_now(self, name: str) -> str:
+        """A value of the login after the token: a secret one is another each time."""
+        assert self.played is not None and self.played.method.oauth2 is not None
+        fixed = name in self.played.method.oauth2.keep_patterns
+        return self.played.kept[name] + ("" if fixed else f"-of-{self.played.access_token}")
 
     def login_path(self) -> str:
         assert self.played is not None and self.played.method.oauth2 is not None

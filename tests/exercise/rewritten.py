@@ -34,12 +34,11 @@ def write_rewritten(folder: Path, base: str) -> list[str]:
                         field["pattern"] = WHOLE
                         field.pop("default", None)
             for block in ("oauth2", "session"):
-                for name, kept in ((method.get(block) or {}).get("keep") or {}).items():
-                    if name in whole:
-                        method[block]["keep"][name] = {
-                            "path": kept["path"] if isinstance(kept, dict) else kept,
-                            "pattern": WHOLE,
-                        }
+                own = method.get(block) or {}
+                for keep in (own.get("keep") or {}, (own.get("then") or {}).get("keep") or {}):
+                    for name, kept in keep.items():
+                        if name in whole:
+                            keep[name] = {"path": kept["path"] if isinstance(kept, dict) else kept, "pattern": WHOLE}
                 for name, kept in ((method.get(block) or {}).get("callback_keep") or {}).items():
                     if name in whole and isinstance(kept, dict):
                         kept["pattern"] = WHOLE

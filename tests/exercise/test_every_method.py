@@ -91,6 +91,8 @@ def _exercise(project: Project, provider: Provider, connector: Connector, method
         account, authorize = _form(project, played, method, config, form), None
     called = project.proxy(account, path=CALLED)
     assert called.status_code == 200, called.text
+    if method.body is not None:
+        assert project.proxy(account, "POST", path=CALLED, json={"of": "the caller"}).status_code == 200
     if method.oauth2 is not None and (not method.oauth2.machine or method.oauth2.grant):
         played.expire_once = True
         assert project.proxy(account, path=CALLED).status_code == 200
@@ -168,7 +170,8 @@ def _kept(method: AuthMethod, base: str) -> dict[str, str]:
     if method.oauth2 is None:
         return {}
     out = {}
-    for name in (*method.oauth2.keep, *method.oauth2.callback_keep):
+    then = method.oauth2.then.keep if method.oauth2.then is not None else {}
+    for name in (*method.oauth2.keep, *method.oauth2.callback_keep, *then):
         pattern = method.oauth2.keep_patterns.get(name)
         whole = pattern == WHOLE
         out[name] = f"{base}/kept.of.the.answer" if whole else fitting(name, pattern)

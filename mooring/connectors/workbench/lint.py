@@ -64,9 +64,10 @@ def _method(connector: Connector, method: AuthMethod) -> Iterator[Finding]:
     at: Location = ("auth", method.key)
     yield from _urls(connector, method, at)
     yield from _fields(connector, method, at)
-    if method.test is None:
+    proven = method.oauth2 is not None and method.oauth2.machine  # by the token that it gives
+    if method.test is None and not proven and method.kind != "none":
         yield Finding(at, "no `test`: a wrong credential is noticed by the first call only")
-    elif method.test.request.method not in ("GET", "HEAD", "POST"):
+    elif method.test is not None and method.test.request.method not in ("GET", "HEAD", "POST"):
         yield Finding((*at, "test"), f"the test request is a {method.test.request.method}, which changes something")
     for name in method.query:
         yield Finding((*at, "query"), f"the credential is sent in the URL (`{name}`): providers log URLs", "note")
@@ -113,6 +114,8 @@ def _fields(connector: Connector, method: AuthMethod, at: Location) -> Iterator[
 
 def _used(connector: Connector, method: AuthMethod) -> frozenset[str]:
     templates: list[Any] = [method.base_url, method.headers, method.query, method.basic, connector.headers]
+    if method.body is not None:
+        templates.append(method.body.values)
     if method.signature is not None:
         templates.append(method.signature.values)
     if method.test is not None:
@@ -120,7 +123,9 @@ def _used(connector: Connector, method: AuthMethod) -> frozenset[str]:
     if method.oauth2 is not None:
         o = method.oauth2
         templates += [o.authorize_url, o.token_url, o.refresh_url, o.revoke_url, o.issuer, o.login]
-        templates += [o.authorize_params, o.token_params, o.token_headers]
+        templates += [o.authorize_params, o.token_params, o.token_headers, o.scope_templates]
+        if o.then is not None:
+            templates.append(o.then.request)
         if o.assertion is not None:
             templates += [o.assertion.issuer, o.assertion.subject, o.assertion.audience, o.assertion.claims]
     for action in connector.actions.values():
