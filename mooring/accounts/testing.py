@@ -60,7 +60,7 @@ async def test_credential(
     outgoing = outbound(raw(own.headers), injection.headers)
     if injection.signature is not None:
         outgoing = injection.signature.sign(own.method, own.url, outgoing, own.body or b"")
-    request = OutboundRequest(own.method, own.url, raw_headers=outgoing, body=own.body)
+    request = OutboundRequest(own.method, own.url, raw_headers=outgoing, body=own.body, identity=injection.identity)
     hidden = (*secrets, *(value for name, value in injection.query))
     try:
         response = await http.send(request, deadline=TEST_DEADLINE, max_bytes=4 << 20)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, Final, Protocol
 
 import orjson
@@ -13,11 +15,12 @@ from mooring import errors
 from mooring.accounts import credentials, diagnosing
 from mooring.accounts.credentials import Secrets
 from mooring.auth_configs.service import OpenConfig
-from mooring.connectors.apply import own_request, render_map
+from mooring.connectors.apply import identity_of, own_request, render_map
 from mooring.connectors.definition import Assertion, OAuth2, RequestTemplate
 from mooring.kit import clock, ids
 from mooring.kit.http import BufferedResponse, HttpClient, HttpFailure, OutboundRequest
 from mooring.protocol import oauth2 as messages
+from mooring.protocol import saml
 from mooring.protocol.exchange import Exchange
 from mooring.protocol.login import parse_login_answer
 from mooring.protocol.redact import clean_line, redact_text
@@ -59,7 +62,7 @@ async def request_token(
     # The connector's own parameters win: some providers want another grant_type than the flow's name says.
     body_params = {**params, **render_map(oauth2.token_params, scope)}
     headers, body = _request(config, scope, url, body_params)
-    request = OutboundRequest("POST", url, headers, body)
+    request = OutboundRequest("POST", url, headers, body, identity=identity_of(config.method, scope))
     return read_token_answer(config, scope, body_params, await _send(sender, request), request=request)
 
 
@@ -67,7 +70,7 @@ async def _log_in(
     sender: Sender, config: OpenConfig, login: RequestTemplate, scope: Mapping[str, Any]
 ) -> messages.TokenAnswer:
     own = own_request(login, scope, base_url=_token_url(config, scope).rstrip("/"))
-    request = OutboundRequest(own.method, own.url, own.headers, own.body)
+    request = OutboundRequest(own.method, own.url, own.headers, own.body, identity=identity_of(config.method, scope))
     return read_token_answer(config, scope, {}, await _send(sender, request), request=request)
 
 
@@ -84,7 +87,7 @@ async def logged_in(
     kept = credentials.with_token(Secrets(), _oauth2(config), answer).kept
     values = {**scope, **kept, "access_token": answer.access_token}
     own = own_request(step.request, values, base_url="")
-    request = OutboundRequest(own.method, own.url, own.headers, own.body)
+    request = OutboundRequest(own.method, own.url, own.headers, own.body, identity=identity_of(config.method, scope))
     response = await _send(sender, request)
     sent = [*hidden_values(config, scope, {}), answer.access_token]
     fault: messages.TokenRefused | messages.TokenNonsense | None = None
@@ -117,14 +120,17 @@ async def _send(sender: Sender, request: OutboundRequest) -> BufferedResponse:
 
 
 def machine_params(oauth2: OAuth2, config: OpenConfig, scope: Mapping[str, Any]) -> dict[str, str]:
-    """The parameters of a request for client credentials (RFC 6749 §4.4.2) or by a signed assertion (RFC 7523 §2.1).
+    """The parameters of a request for client credentials (RFC 6749 §4.4.2) or by a signed assertion (RFC 7522, RFC 7523).
 
     A login has none but its own. Raises Unprocessable when the assertion can't be made.
     """
     if oauth2.login is not None:
         return {}
     if oauth2.assertion is not None:
-        params = {"grant_type": JWT_BEARER, "assertion": _assertion(oauth2, oauth2.assertion, config, scope)}
+        if oauth2.grant == "saml_bearer":
+            params = {"grant_type": saml.GRANT, "assertion": _saml(oauth2, oauth2.assertion, scope)}
+        else:
+            params = {"grant_type": JWT_BEARER, "assertion": _assertion(oauth2, oauth2.assertion, config, scope)}
         if config.scopes and not oauth2.assertion.holds_scopes:
             params["scope"] = oauth2.scope_separator.join(config.scopes_for(scope))
         return params
@@ -149,6 +155,28 @@ def _assertion(oauth2: OAuth2, spec: Assertion, config: OpenConfig, scope: Mappi
     if spec.holds_scopes and config.scopes:
         claims["scope"] = oauth2.scope_separator.join(config.scopes_for(scope))
     return _sign(claims, spec.algorithm, scope)
+
+
+def _saml(oauth2: OAuth2, spec: Assertion, scope: Mapping[str, Any]) -> str:
+    issuer = render_url(spec.issuer, scope)
+    endpoint = render_url(oauth2.token_url, scope)
+    try:
+        signed = saml.assertion(
+            issuer=issuer,
+            subject=render_url(spec.subject, scope) if spec.subject else issuer,
+            audience=render_url(spec.audience, scope) if spec.audience is not None else endpoint,
+            recipient=endpoint,
+            private_key=str(scope.get("private_key") or ""),
+            id=f"_{ids.random_uuid()}",  # an XML name begins with no digit
+            now=clock.now(),
+            lifetime=timedelta(seconds=spec.lifetime_seconds),
+            attributes=render_map(spec.claims, scope),
+        )
+    except ValueError as e:
+        raise errors.Unprocessable(str(e), extra=_INCOMPLETE) from None
+    if spec.encoding == "base64":
+        return base64.b64encode(signed).decode()
+    return base64.urlsafe_b64encode(signed).rstrip(b"=").decode()
 
 
 def _sign(claims: Mapping[str, Any], algorithm: str, scope: Mapping[str, Any]) -> str:
@@ -227,7 +255,9 @@ async def revoke(http: HttpClient, config: OpenConfig, scope: Mapping[str, Any],
         return True
     url = render_url(oauth2.revoke_url, scope)
     headers, body = _request(config, scope, url, {"token": token, "token_type_hint": hint}, form=True)
-    response = await http.send(OutboundRequest("POST", url, headers, body), deadline=TOKEN_DEADLINE)
+    response = await http.send(
+        OutboundRequest("POST", url, headers, body, identity=identity_of(config.method, scope)), deadline=TOKEN_DEADLINE
+    )
     return 200 <= response.status < 300 or response.status == 404
 
 

@@ -89,7 +89,7 @@ class Live:
         headers = outbound(given, injection.headers)
         if injection.signature is not None:
             headers = injection.signature.sign(ask.method, url, headers, body or b"")
-        request = OutboundRequest(ask.method, url, (), body, headers)
+        request = OutboundRequest(ask.method, url, (), body, headers, injection.identity)
         try:
             answer = await self.http.send(request, deadline=DEADLINE, max_bytes=MAX_ANSWER)
         except HttpFailure as e:

@@ -14,6 +14,7 @@ import orjson
 from mooring import errors
 from mooring.connectors.definition import AuthMethod, Connector, RequestTemplate, Signing
 from mooring.kit import clock
+from mooring.kit.http import ClientIdentity
 from mooring.protocol import signatures
 from mooring.protocol.expressions import UNDEFINED
 from mooring.protocol.headers import Header
@@ -30,6 +31,7 @@ class Injection:
     query: list[tuple[str, str]] = field(repr=False)
     signature: Signer | None = field(default=None, repr=False)  # where each request is signed
     body: InBody | None = field(default=None, repr=False)  # where the credential goes into the body
+    identity: ClientIdentity | None = field(default=None, repr=False)  # shown in the TLS handshake
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ def plan_of(connector: Connector, method: AuthMethod, public: Mapping[str, str])
         or connector.headers
         or method.signature is not None
         or method.body is not None
+        or method.mtls is not None
     ):
         return None
     headers = []
@@ -154,7 +157,18 @@ def inject(method: AuthMethod, scope: Mapping[str, Any]) -> Injection:
         body = InBody(render_tree(method.body.values, scope), method.body.field) if method.body is not None else None
     except Unresolved as e:
         raise errors.Unprocessable(f"the account lacks a value that its connector needs: {e}") from None
-    return Injection(base_url, headers, query, signer, body)
+    return Injection(base_url, headers, query, signer, body, identity_of(method, scope))
+
+
+def identity_of(method: AuthMethod, scope: Mapping[str, Any]) -> ClientIdentity | None:
+    """The client certificate of an account, where its method has one. Raises Unprocessable for a missing value."""
+    if method.mtls is None:
+        return None
+    try:
+        certificate, key = (template.render(scope) for template in method.mtls)
+    except Unresolved as e:
+        raise errors.Unprocessable(f"the account lacks a value that its connector needs: {e}") from None
+    return ClientIdentity(certificate, key)
 
 
 def _named(name: str, scope: Mapping[str, Any]) -> str:

@@ -127,6 +127,7 @@ def _method(key: str, spec: AuthSpec, connector: ConnectorSpec, check: Checker) 
         query=query,
         basic=basic,
         body=_body(spec, scope, at, check),
+        mtls=_mtls(spec, setup, at, check),
         oauth2=oauth2,
         signature=_signature(spec, scope, at, check),
         test=_test(spec.test, connector, scope, (*at, "test"), check) if spec.test else None,
@@ -142,6 +143,16 @@ def _body(spec: AuthSpec, scope: Scope, at: Location, check: Checker) -> BodyCre
             check.fault((*at, "body_field"), "`body_field` belongs to `body`", on_key=True)
         return None
     return BodyCredential(check.tree(spec.body, scope, (*at, "body")), spec.body_field)
+
+
+def _mtls(spec: AuthSpec, setup: Scope, at: Location, check: Checker) -> tuple[Template, Template] | None:
+    """It is shown with token requests too, so it sees what people typed and no token."""
+    if spec.mtls is None:
+        return None
+    key = check.template(spec.mtls.private_key, setup, (*at, "mtls", "private_key"))
+    if not key.names & setup.secret and key.names <= setup.names:
+        check.fault((*at, "mtls", "private_key"), "the private key is not secret; set `secret: true`")
+    return check.template(spec.mtls.certificate, setup, (*at, "mtls", "certificate")), key
 
 
 def _signature(spec: AuthSpec, scope: Scope, at: Location, check: Checker) -> Signature | None:
@@ -162,6 +173,7 @@ _KIND_LABELS = {
     "query": "API key",
     "body": "API key",
     "path": "API token",
+    "mtls": "Client certificate",
     "oauth2": "OAuth 2.0",
     "session": "User name and password",
     "sign": "Signed requests",
@@ -199,6 +211,8 @@ def _credential(spec: AuthSpec, connector: ConnectorSpec, scope: Scope, at: Loca
         used |= frozenset[str]().union(*tree_names(check.tree(spec.body, scope, (*at, "body"))))
     if spec.path is not None:
         used |= compile_template(spec.base_url or connector.base_url or "").names
+    if spec.kind == "mtls":
+        return headers, query, basic  # `_mtls` looks at it
     if spec.kind != "none" and not used & scope.secret and used <= scope.names:
         where = f" on `{min(used)}`" if used else ""
         check.fault((*at, "headers" if spec.kind == "header" and not spec.header else spec.kind), _PLAIN + where)

@@ -43,7 +43,10 @@ def implied_fields(
     """
     if oauth2 is None:
         return fields, app_fields
-    signs = oauth2.grant == "jwt_bearer"  # the assertion names who asks, so a client without a secret has no id either
+    signs = oauth2.grant in (
+        "jwt_bearer",
+        "saml_bearer",
+    )  # the assertion names who asks, so a client without a secret has no id either
     implied = [] if signs and oauth2.client_auth == "none" else [_CLIENT_ID]
     if oauth2.client_auth in {"basic", "basic_raw", "post"}:
         implied.append(_CLIENT_SECRET)

@@ -32,8 +32,15 @@ def build_oauth2(spec: OAuth2Spec, setup: Scope, call: Scope, at: Location, chec
         for key in ("authorize_url", "authorize_params", "callback_keep", "issuer"):
             if getattr(spec, key):
                 check.fault((*at, key), f"`{key}` has no meaning without a consent page", on_key=True)
-    if (spec.grant == "jwt_bearer") != (spec.assertion is not None):
-        check.fault(at, "`grant: jwt_bearer` and `assertion` belong together", on_key=True)
+    if (spec.grant in ("jwt_bearer", "saml_bearer")) != (spec.assertion is not None):
+        check.fault(at, "`grant: jwt_bearer` or `saml_bearer` and `assertion` belong together", on_key=True)
+    if spec.grant == "saml_bearer" and spec.assertion is not None:
+        if spec.assertion.algorithm != "RS256":
+            check.fault((*at, "assertion", "algorithm"), "a SAML assertion is signed with RS256")
+        if spec.assertion.scopes:
+            check.fault((*at, "assertion", "scopes"), "a SAML assertion holds no scopes")
+    elif spec.assertion is not None and spec.assertion.encoding != "base64url":
+        check.fault((*at, "assertion", "encoding"), "`encoding` belongs to `saml_bearer`")
     if spec.iss_required and spec.issuer is None:
         check.fault((*at, "iss_required"), "`iss_required` needs an `issuer` to compare with (RFC 9207)")
 
@@ -152,6 +159,7 @@ def _assertion(spec: AssertionSpec, setup: Scope, at: Location, check: Checker) 
         lifetime_seconds=spec.lifetime,
         claims=claims,
         holds_scopes=spec.scopes,
+        encoding=spec.encoding,
     )
 
 

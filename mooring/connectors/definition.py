@@ -15,9 +15,9 @@ from mooring.protocol.template import Template
 
 ID_TOKEN: Final = "id_token"  # kept of a token answer only where calls carry it (OpenID Connect Core §2)
 FieldType = Literal["text", "password", "number", "select", "text_area"]
-Grant = Literal["authorization_code", "client_credentials", "jwt_bearer", "session"]
+Grant = Literal["authorization_code", "client_credentials", "jwt_bearer", "saml_bearer", "session"]
 ClientAuth = Literal["basic", "basic_raw", "post", "private_key_jwt", "none"]
-Kind = Literal["none", "basic", "bearer", "header", "query", "body", "path", "oauth2", "session", "sign"]
+Kind = Literal["none", "basic", "bearer", "header", "query", "body", "path", "mtls", "oauth2", "session", "sign"]
 Signing = Literal["aws4", "oauth1", "hmac_basic"]
 Stage = Literal["ga", "beta", "draft"]
 
@@ -80,14 +80,15 @@ class Refresh:
 
 @dataclass(frozen=True, slots=True)
 class Assertion:
-    """The signed assertion of the grant `jwt_bearer` (RFC 7523 §2.1 and §3)."""
+    """The signed assertion of the grants `jwt_bearer` (RFC 7523 §2.1 and §3) and `saml_bearer` (RFC 7522 §2.1 and §3)."""
 
     issuer: Template
     subject: Template | None = None  # None: the issuer
     audience: Template | None = None  # None: the token endpoint
     algorithm: str = "RS256"
     lifetime_seconds: int = 300
-    claims: Mapping[str, Template] = field(default_factory=dict)
+    claims: Mapping[str, Template] = field(default_factory=dict)  # of SAML: its attributes
+    encoding: Literal["base64url", "base64"] = "base64url"  # of SAML, in the request
     holds_scopes: bool = False  # the scopes go into the assertion instead of the request
 
 
@@ -172,6 +173,7 @@ class AuthMethod:
     query: Mapping[str, Template] = field(default_factory=dict)
     basic: tuple[Template, Template] | None = None  # user name, password (RFC 7617)
     body: BodyCredential | None = None
+    mtls: tuple[Template, Template] | None = None  # client certificate and private key, PEM (RFC 8446 §4.3.2)
     oauth2: OAuth2 | None = None
     signature: Signature | None = None
     test: TestRequest | None = None

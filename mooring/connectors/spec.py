@@ -204,7 +204,10 @@ class RefreshSpec(Spec):
 
 
 class AssertionSpec(Spec):
-    """What the assertion of the grant `jwt_bearer` says (RFC 7523 §3). It is signed with the field `private_key`."""
+    """What the assertion of `jwt_bearer` (RFC 7523 §3) or `saml_bearer` (RFC 7522 §3) says.
+
+    It is signed with the field `private_key`.
+    """
 
     issuer: Text
     subject: Text | None = None
@@ -213,6 +216,7 @@ class AssertionSpec(Spec):
     lifetime: Annotated[Seconds, Field(ge=30, le=3600)] = 300
     claims: dict[str, Text] = Field(default_factory=dict)
     scopes: bool = False
+    encoding: Literal["base64url", "base64"] = "base64url"
 
 
 class ThenSpec(CallSpec):
@@ -234,7 +238,7 @@ class OAuth2Spec(Spec):
     """OAuth 2.0 (RFC 6749)."""
 
     grant: Annotated[
-        Literal["authorization_code", "client_credentials", "jwt_bearer"],
+        Literal["authorization_code", "client_credentials", "jwt_bearer", "saml_bearer"],
         Field(validation_alias=AliasChoices("grant", "grant_type")),
     ] = "authorization_code"
     authorize_url: Text | None = Field(
@@ -331,6 +335,13 @@ class HmacBasicSpec(Spec):
     signature_method: Literal["HMAC-SHA1", "HMAC-SHA256", "HMAC-SHA512"] = "HMAC-SHA1"
 
 
+class MtlsSpec(Spec):
+    """Mutual TLS: the certificate with its chain, and its private key, both as PEM."""
+
+    certificate: Text
+    private_key: Text
+
+
 class SignSpec(Spec):
     """How each request is signed; exactly one of them."""
 
@@ -370,6 +381,7 @@ class AuthSpec(Spec):
     path: Literal[True] | None = None  # the credential stands in the path of the base URL
     body: dict[str, Any] | None = None
     body_field: str | None = None
+    mtls: MtlsSpec | None = None  # beside another kind, for its token requests too; the credential when none is given
     oauth2: OAuth2Spec | None = None
     session: SessionSpec | None = None
     sign: SignSpec | None = None
@@ -395,8 +407,10 @@ class AuthSpec(Spec):
         kinds = ("basic", "bearer", "header", "query", "body", "path", "oauth2", "session", "sign", "none")
         given = self.model_fields_set
         if given.intersection(kinds):
-            given = given - {"headers"}  # beside another kind they are extra headers
-        kind = exactly_one("an auth method", given, (*kinds, "headers"))
+            given = given - {"headers", "mtls"}  # beside another kind they are extras
+        elif "headers" in given:
+            given = given - {"mtls"}
+        kind = exactly_one("an auth method", given, (*kinds, "headers", "mtls"))
         return "header" if kind == "headers" else kind  # type: ignore[return-value]
 
 

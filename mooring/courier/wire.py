@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from mooring.kit.http import BufferedResponse, HttpFailure, OutboundRequest
+from mooring.kit.http import BufferedResponse, ClientIdentity, HttpFailure, OutboundRequest
 
 MAX_MESSAGE = 4 << 20  # bytes; a token answer has at most 1 MiB
 SOCKET_LIMIT = 100  # bytes; sockaddr_un holds 108
@@ -76,13 +76,15 @@ def pack_request(request: OutboundRequest) -> dict[str, Any]:
         "url": request.url,
         "headers": [list(h) for h in request.headers],
         "body": base64.b64encode(body).decode(),
+        "identity": list(request.identity) if request.identity is not None else None,
     }
 
 
 def unpack_request(data: dict[str, Any]) -> OutboundRequest:
     """The request of `pack_request`."""
     headers = [(name, value) for name, value in data["headers"]]
-    return OutboundRequest(data["method"], data["url"], headers, base64.b64decode(data["body"]))
+    identity = ClientIdentity(*data["identity"]) if data.get("identity") else None
+    return OutboundRequest(data["method"], data["url"], headers, base64.b64decode(data["body"]), identity=identity)
 
 
 def pack_response(response: BufferedResponse) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from mooring.kit.http_pool import Origin, Pool
 from mooring.kit.http_proxy import parse_proxy
 from mooring.kit.http_wire import (
     BufferedResponse,
+    ClientIdentity,
     FailureKind,
     Headers,
     HttpFailure,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BufferedResponse",
+    "ClientIdentity",
     "FailureKind",
     "Headers",
     "HttpClient",
@@ -97,7 +99,7 @@ class HttpClient:
         end = now + deadline
         parts = self._split(request.url)
         target = self._guard.known(parts, now) or await self._check(parts, request.url, end, deadline)
-        origin = self._pool.origin(target)
+        origin = self._pool.origin(target, request.identity)
         answer = None if origin.http2 else await self._open(origin, request, parts, end, deadline, deadline, True)
         if answer is None:
             with self._blaming(target):
@@ -129,7 +131,7 @@ class HttpClient:
         end = now + first_byte
         parts = self._split(request.url)
         target = self._guard.known(parts, now) or await self._check(parts, request.url, end, first_byte)
-        origin = self._pool.origin(target)
+        origin = self._pool.origin(target, request.identity)
         answer = None if origin.http2 else await self._open(origin, request, parts, end, first_byte, idle, False)
         if answer is not None:
             return answer

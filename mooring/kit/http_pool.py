@@ -12,23 +12,25 @@ from mooring.kit.http1 import Connection
 from mooring.kit.http_deadlines import Deadlines
 from mooring.kit.http_head import host_lines
 from mooring.kit.http_proxy import EgressProxy, open_tunnel
-from mooring.kit.http_tls import make_context, tls_failure
-from mooring.kit.http_wire import HttpFailure, closed_early, timed_out
+from mooring.kit.http_tls import make_context, make_context_for, tls_failure
+from mooring.kit.http_wire import ClientIdentity, HttpFailure, closed_early, timed_out
 
 IDLE_SECONDS = 30.0
 IDLE_LIMIT = 1024
 _SWEEP_SECONDS = 5.0
 
-_Key = tuple[str, str]
+_Key = tuple[str, ...]
 
 
 class Origin:
-    """The kept connections of one scheme, host, port and checked address."""
+    """The kept connections of one scheme, host, port, checked address and client certificate."""
 
-    __slots__ = ("_pool", "evicted", "http2", "idle", "lines", "target")
+    __slots__ = ("_pool", "context", "evicted", "http2", "identity", "idle", "lines", "target")
 
-    def __init__(self, pool: Pool, target: Target, lines: bytes) -> None:
+    def __init__(self, pool: Pool, target: Target, lines: bytes, identity: ClientIdentity | None = None) -> None:
         self._pool = pool
+        self.identity = identity
+        self.context: ssl.SSLContext | None = None  # that shows the certificate
         self.target = target
         self.lines = lines
         self.idle: list[Connection] = []
@@ -97,14 +99,16 @@ class Pool:
         self.live: set[Connection] = set()
         self.idle = 0
 
-    def origin(self, target: Target) -> Origin:
-        """Return the place of this address; make it if it is new."""
-        key = (target.origin, target.ip)
+    def origin(self, target: Target, identity: ClientIdentity | None = None) -> Origin:
+        """Return the place of this address and client certificate; make it if it is new."""
+        key: _Key = (target.origin, target.ip)
+        if identity is not None:
+            key = (*key, identity.fingerprint)  # a connection belongs to whom the certificate names
         origin = self.origins.get(key)
         if origin is not None:
             self.origins.move_to_end(key)
             return origin
-        origin = self.origins[key] = Origin(self, target, host_lines(target.origin))
+        origin = self.origins[key] = Origin(self, target, host_lines(target.origin), identity)
         while len(self.origins) > self._max_origins:
             _, oldest = self.origins.popitem(last=False)
             oldest.evicted = True
@@ -132,7 +136,7 @@ class Pool:
         `left` seconds of the call's `limit` remain.
         """
         target = origin.target
-        context = self._tls() if target.scheme == "https" else None
+        context = await self._tls(origin) if target.scheme == "https" else None
         try:
             async with asyncio.timeout(max(min(left, self._connect_timeout), 0)):
                 if self._proxy is not None:
@@ -196,7 +200,13 @@ class Pool:
         for connection in list(self.live):
             connection.cut()
 
-    def _tls(self) -> ssl.SSLContext:
+    async def _tls(self, origin: Origin) -> ssl.SSLContext:
+        if origin.identity is not None:
+            if origin.context is None:
+                origin.context = await asyncio.to_thread(
+                    make_context_for, origin.identity, origin.target.host, self._extra_root_pem
+                )
+            return origin.context
         if self._context is None:
             # HTTP/2 is another library's, which would resolve and connect past the tunnel.
             self._context = make_context(self._extra_root_pem, http2=self._proxy is None)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import ssl
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
-from mooring.kit.http_wire import HttpFailure
+from mooring.kit.http_wire import ClientIdentity, HttpFailure
 
 # For a Python whose OpenSSL was built for another system's layout.
 _BUNDLES = (
@@ -42,6 +47,41 @@ def make_context(extra_root_pem: bytes | None, *, http2: bool = True) -> ssl.SSL
     if extra_root_pem is not None:
         context.load_verify_locations(cadata=extra_root_pem.decode("ascii"))
     return context
+
+
+def make_context_for(identity: ClientIdentity, host: str, extra_root_pem: bytes | None) -> ssl.SSLContext:
+    """A context that shows this certificate. Raises HttpFailure for a certificate or a key that can't be used.
+
+    The library reads both from a file; this one has no name and lies in memory.
+    """
+    context = make_context(extra_root_pem, http2=False)
+    with _nameless() as (file, path):
+        file.write(f"{identity.certificate.strip()}\n{identity.private_key.strip()}\n".encode())
+        file.flush()
+        try:
+            context.load_cert_chain(path, password=_no_password)
+        except (ssl.SSLError, ValueError, OSError) as fault:
+            reason = fault.reason if isinstance(fault, ssl.SSLError) and fault.reason else "unreadable"
+            said = reason.lower().replace("_", " ")
+            raise HttpFailure(
+                "tls", f"The client certificate for {host} or its private key can't be used: {said}.", sent=False
+            ) from None
+    return context
+
+
+def _no_password() -> str:
+    # Without it, OpenSSL would ask for the password of an encrypted key at the terminal, and wait.
+    raise ValueError("the private key is encrypted")
+
+
+@contextmanager
+def _nameless() -> Iterator[tuple[IO[bytes], str]]:
+    if hasattr(os, "memfd_create"):
+        with os.fdopen(os.memfd_create("mooring"), "w+b") as file:
+            yield file, f"/proc/self/fd/{file.fileno()}"
+    else:
+        with tempfile.NamedTemporaryFile() as file:  # readable by this user alone
+            yield file, file.name
 
 
 def tls_failure(host: str, fault: ssl.SSLError) -> HttpFailure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
@@ -13,6 +14,22 @@ Headers = list[tuple[str, str]]
 RawHeaders = list[tuple[bytes, bytes]]
 
 SMALL_BODY = 64 * 1024
+
+
+class ClientIdentity(NamedTuple):
+    """A client certificate (with its chain) and its private key, as PEM text, for mutual TLS (RFC 8446 §4.3.2)."""
+
+    certificate: str
+    private_key: str
+
+    def __repr__(self) -> str:
+        """Show nothing of it."""
+        return "ClientIdentity(…)"
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells it from another one."""
+        return hashlib.sha256(f"{self.certificate}\0{self.private_key}".encode()).hexdigest()
 
 
 class OutboundRequest(NamedTuple):
@@ -27,6 +44,7 @@ class OutboundRequest(NamedTuple):
     headers: Sequence[tuple[str, str]] = ()
     body: bytes | AsyncIterable[bytes] | None = None
     raw_headers: Sequence[tuple[bytes, bytes]] = ()
+    identity: ClientIdentity | None = None
 
     def __repr__(self) -> str:
         """Show nothing that may hold a secret: no header values, no query."""

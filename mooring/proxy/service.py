@@ -262,7 +262,7 @@ async def _send(context: Context, serving: Serving, ask: Call, entry: Entry, end
             step["queued_ms"] = round(waited * 1000, 3)
     started = time.perf_counter()
     try:
-        outbound_request = OutboundRequest(ask.method, url, (), ask.body, headers)
+        outbound_request = OutboundRequest(ask.method, url, (), ask.body, headers, injection.identity)
         response = await _exchange(context, serving, outbound_request, injection, end - started)
     except BaseException as e:
         if gate is not None:

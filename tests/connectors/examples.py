@@ -44,6 +44,7 @@ EXAMPLES = {
     "storage_account": "acmefiles",
     "subdomain": "acme",
     "api_key": ("example-api_key", "123456789:AAexample-token"),
+    "api_server": "api41preview.sapsf.com",
     "crm_region": "crm4",
     "rest_url": "https://rest9.bullhornstaffing.com/rest-services/abc123",
     "tenant": "acme",

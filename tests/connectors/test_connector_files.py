@@ -315,8 +315,14 @@ JWT = (
     .replace("fields: {api_key: {secret: true}}", "fields: {api_key: {secret: true}, who: {}}")
 )
 FAULTS += [
-    (JWT.replace(", assertion: {issuer: me}", ""), "7:5: `grant: jwt_bearer` and `assertion` belong together"),
-    (JWT.replace("grant: jwt_bearer, ", "grant: client_credentials, "), "7:5: `grant: jwt_bearer` and `assertion`"),
+    (
+        JWT.replace(", assertion: {issuer: me}", ""),
+        "7:5: `grant: jwt_bearer` or `saml_bearer` and `assertion` belong together",
+    ),
+    (
+        JWT.replace("grant: jwt_bearer, ", "grant: client_credentials, "),
+        "7:5: `grant: jwt_bearer` or `saml_bearer` and `assertion`",
+    ),
     (JWT.replace("{issuer: me}", "{issuer: me, claims: {iss: x}}"), "7:"),
     (JWT.replace("{issuer: me}", "{issuer: me, claims: {a: '${api_key}'}}"), "7:"),
     (JWT.replace("{issuer: me}", "{issuer: me, algorithm: none}"), "7:"),

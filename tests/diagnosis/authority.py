@@ -41,8 +41,8 @@ class Authority:
         critical = isinstance(extension, x509.BasicConstraints)
         return builder.add_extension(extension, critical=critical).sign(signer or self.key, hashes.SHA256())
 
-    def context(self, folder: Path, name: str, *, days: int = 1, self_signed: bool = False) -> ssl.SSLContext:
-        """What a server needs to call itself `name`. With `days` below zero its time is over."""
+    def issue(self, name: str, *, days: int = 1, self_signed: bool = False) -> tuple[bytes, bytes]:
+        """A certificate for `name` and its private key, both PEM. With `days` below zero its time is over."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = _named(name)
         names = x509.SubjectAlternativeName([x509.DNSName(name)])
@@ -50,8 +50,12 @@ class Authority:
         certificate = self._sign(subject, key, names, days=days, **own)  # type: ignore[arg-type]
         plain = serialization.NoEncryption()
         private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+        return certificate.public_bytes(serialization.Encoding.PEM), private
+
+    def context(self, folder: Path, name: str, *, days: int = 1, self_signed: bool = False) -> ssl.SSLContext:
+        """What a server needs to call itself `name`."""
         file = folder / "server.pem"
-        file.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
+        file.write_bytes(b"".join(self.issue(name, days=days, self_signed=self_signed)))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(file)
         return context

@@ -123,10 +123,10 @@ class Provider:
             return 400 if grant == "authorization_code" else 401, {
                 "error": "invalid_grant" if grant == "authorization_code" else "invalid_client"
             }
-        if oauth2.client_auth in {"basic", "basic_raw"} and client is None and oauth2.grant != "jwt_bearer":
+        if oauth2.client_auth in {"basic", "basic_raw"} and client is None and oauth2.assertion is None:
             played.faults.append("the client does not prove itself by Basic")
         if oauth2.client_auth == "post" and (
-            client is not None or (oauth2.grant != "jwt_bearer" and "client_secret" not in given)
+            client is not None or (oauth2.assertion is None and "client_secret" not in given)
         ):
             played.faults.append("the client does not prove itself in the body")
         if grant == "authorization_code" and played.challenge is not None:

@@ -75,6 +75,7 @@ class HttpStep:
     soap: Soap | None = None
     upload: Upload | None = None
     download: Mapping[str, Any] | None = None
+    saml: Mapping[str, Any] | None = None  # the parameters of an assertion that goes into the body
 
 
 @dataclass(frozen=True, slots=True)

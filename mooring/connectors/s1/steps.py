@@ -89,9 +89,6 @@ def _http(compiler: Compiler, name: str, raw: Mapping[str, Any], at: Location) -
         raise CannotRun(f"there is no method `{method[:20]}`")
     authorization = raw.get("authorization")
     paginated = name.endswith("paginated_request")
-    saml = raw.get("saml")
-    if saml is not None:
-        raise CannotRun("it signs a SAML assertion, which needs the operator's private key in every call")
     return HttpStep(
         method=method,
         url=compile_url(compiler, url, (*at, "url")),
@@ -105,7 +102,18 @@ def _http(compiler: Compiler, name: str, raw: Mapping[str, Any], at: Location) -
         soap=_soap(compiler, raw, at) if name.startswith("soap") else None,
         upload=_upload(compiler, name, raw, at) if name.startswith("upload") else None,
         download=_download(raw) if name == "download_file" else None,
+        saml=_saml(compiler, raw.get("saml"), (*at, "saml")),
     )
+
+
+def _saml(compiler: Compiler, given: Any, at: Location) -> Mapping[str, Any] | None:
+    """A signed assertion that goes into the body (`saml`)."""
+    if given is None:
+        return None
+    if not isinstance(given, dict) or not isinstance(given.get("key"), str) or not given.get("objectKey"):
+        raise CannotRun("its `saml` lacks `key` or `objectKey`")
+    compiled: Mapping[str, Any] = compiler.tree(given, at)
+    return compiled
 
 
 def compile_url(compiler: Compiler, url: str, at: Location) -> S1Expression:

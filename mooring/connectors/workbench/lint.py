@@ -118,6 +118,8 @@ def _used(connector: Connector, method: AuthMethod) -> frozenset[str]:
         templates.append(method.body.values)
     if method.signature is not None:
         templates.append(method.signature.values)
+    if method.mtls is not None:
+        templates.append(method.mtls)
     if method.test is not None:
         templates.append(method.test.request)
     if method.oauth2 is not None:
