@@ -18,6 +18,7 @@ from joserfc import jwk, jwt
 
 from tests.conftest import Ports
 from tests.hub import Project, ok, refused
+from tests.protocol.test_saml import verify
 from tests.proxy.upstream import Seen, Upstream, answer, upstream_on
 
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -193,6 +194,18 @@ def test_a_token_is_signed_with_the_accounts_key(steps: Steps) -> None:
     token = (steps.last.header("authorization") or "").removeprefix("Bearer ")
     claims = jwt.decode(token, jwk.RSAKey.import_key(PEM)).claims
     assert claims["exp"] - claims["iat"] == 1800 and re.fullmatch(r"me\.SHA256:[\w+/]{43}=", claims["iss"])
+
+
+def test_a_saml_assertion_is_signed_with_the_accounts_key(steps: Steps) -> None:
+    steps.json("/token", {"ok": True})
+    steps.run("assert")
+    sent = parse_qs(steps.last.body.decode())
+    assert sent["grant_type"] == ["saml2"]
+    document = base64.b64decode(sent["assertion"][0])
+    verify(document, KEY)
+    text = document.decode()
+    for part in (">my-issuer<", ">ada<", ">their-audience<", 'Recipient="https://provider.example/token"', ">client-1<"):
+        assert part in text, part
 
 
 def test_pages_by_cursor_keep_what_a_page_of_the_provider_has_too_many(steps: Steps) -> None:

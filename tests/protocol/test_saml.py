@@ -40,7 +40,7 @@ def made(**values: Any) -> bytes:
     return assertion(**(given | values))
 
 
-def verify(document: bytes) -> None:
+def verify(document: bytes, key: rsa.RSAPrivateKey = KEY) -> None:
     """Check digest and signature as XML-Signature §3.2 has it. Raises InvalidSignature."""
     root = etree.fromstring(document)
     signature = root.find("d:Signature", NS)
@@ -48,7 +48,7 @@ def verify(document: bytes) -> None:
     assert info.find("d:Reference", NS).get("URI") == "#" + root.get("ID")
     signed = etree.tostring(info, method="c14n", exclusive=True)
     value = base64.b64decode(signature.findtext("d:SignatureValue", namespaces=NS))
-    KEY.public_key().verify(value, signed, padding.PKCS1v15(), hashes.SHA256())
+    key.public_key().verify(value, signed, padding.PKCS1v15(), hashes.SHA256())
     root.remove(signature)
     digest = hashlib.sha256(etree.tostring(root, method="c14n", exclusive=True)).digest()
     if base64.b64decode(info.findtext("d:Reference/d:DigestValue", namespaces=NS)) != digest:
