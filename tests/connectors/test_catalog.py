@@ -398,3 +398,15 @@ def test_a_monogram_escapes_its_title():
     svg = monogram_svg("x", '<script>&"')
     assert "<script" not in svg
     assert monogram_svg("bamboohr", "BambooHR").count(">BH<") == 1
+
+
+def test_the_most_used_have_actions_with_a_test_beside_each():
+    having = {key: connector for key, connector in REGISTRY.items() if connector.actions}
+    categories = {category for connector in having.values() for category in connector.categories}
+    assert len(having) >= 26 and len(categories) >= 10
+    for key, connector in having.items():
+        shown = [action for action in connector.actions.values() if not action.internal]
+        assert len(shown) >= 8 or key == "sandbox", key
+        assert all(action.tests for action in shown), key
+        if key != "greenhouse":  # what Harvest v3 writes is not confirmed
+            assert {action.reads for action in shown} == {True, False}, f"{key} reads or writes only"
