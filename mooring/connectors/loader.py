@@ -21,18 +21,15 @@ from mooring.connectors.yaml_source import Fault, Location, Source, read_yaml
 
 
 def load_file(path: Path, builtin: bool) -> Connector:
-    """Read, check and compile one file. Raises ConnectorFileError."""
+    """Read, check and compile one file, or `connector.yaml` with the `actions/*.yaml` beside it.
+
+    Raises ConnectorFileError with every fault, each in the file that it stands in.
+    """
     name = path.name if builtin else str(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise ConnectorFileError([Problem(name, 1, 1, f"cannot be read: {reason}")]) from None
-    source = read_yaml(text)
-    if source.faults:
-        raise ConnectorFileError(Problem(name, *place, message) for place, message in source.faults)
+    source = _read(path, name)
     if not isinstance(source.data, dict):
         raise ConnectorFileError([Problem(name, 1, 1, "a connector file is a mapping that begins with `connector:`")])
+    parts = _parts(path, source, builtin) if path.name == "connector.yaml" else {}
     try:
         spec = ConnectorSpec.model_validate(source.data)
         logo, guide = (path.with_name(f"{spec.connector}{suffix}") for suffix in (".svg", ".md"))
@@ -47,11 +44,55 @@ def load_file(path: Path, builtin: bool) -> Connector:
         faults = [_translate(detail) for detail in error.errors(include_url=False, include_input=False)]
     except CompileError as error:
         faults = error.faults
-    raise ConnectorFileError(_located(fault, source, name) for fault in faults)
+    raise ConnectorFileError(_located(fault, source, name, parts) for fault in faults)
 
 
-def _located(fault: Fault, source: Source, name: str) -> Problem:
-    return Problem(name, *source.position(fault.location, on_key=fault.on_key), fault.message)
+_Parts = dict[str, tuple[str, Source]]  # of an action's key: the file that it stands in
+
+
+def _read(path: Path, name: str) -> Source:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConnectorFileError([Problem(name, 1, 1, f"cannot be read: {reason}")]) from None
+    source = read_yaml(text)
+    if source.faults:
+        raise ConnectorFileError(Problem(name, *place, message) for place, message in source.faults)
+    return source
+
+
+def _parts(path: Path, source: Source, builtin: bool) -> _Parts:
+    """Put the actions of `actions/*.yaml` into the connector; each of these files is a mapping of actions by their keys."""
+    out: _Parts = {}
+    problems: list[Problem] = []
+    actions = dict(source.data.get("actions") or {}) if isinstance(source.data.get("actions"), dict | None) else {}
+    for file in sorted(path.parent.glob("actions/*.yaml")):
+        name = f"{path.parent.name}/actions/{file.name}" if builtin else str(file)
+        part = _read(file, name)
+        if not isinstance(part.data, dict):
+            problems.append(Problem(name, 1, 1, "a file of actions is a mapping of actions by their keys"))
+            continue
+        for key, action in part.data.items():
+            if key in actions:
+                first = out[key][0] if key in out else path.name
+                place = part.position((key,), on_key=True)
+                problems.append(Problem(name, *place, f"the action `{key}` stands in {first} already"))
+                continue
+            actions[key], out[key] = action, (name, part)
+    if problems:
+        raise ConnectorFileError(problems)
+    if out:
+        source.data["actions"] = actions
+    return out
+
+
+def _located(fault: Fault, source: Source, name: str, parts: _Parts) -> Problem:
+    at = fault.location
+    if len(at) > 1 and at[0] == "actions" and (found := parts.get(str(at[1]))) is not None:
+        name, source = found
+        at = at[1:]
+    return Problem(name, *source.position(at, on_key=fault.on_key), fault.message)
 
 
 def _translate(detail: ErrorDetails) -> Fault:

@@ -204,7 +204,13 @@ def test_a_saml_assertion_is_signed_with_the_accounts_key(steps: Steps) -> None:
     document = base64.b64decode(sent["assertion"][0])
     verify(document, KEY)
     text = document.decode()
-    for part in (">my-issuer<", ">ada<", ">their-audience<", 'Recipient="https://provider.example/token"', ">client-1<"):
+    for part in (
+        ">my-issuer<",
+        ">ada<",
+        ">their-audience<",
+        'Recipient="https://provider.example/token"',
+        ">client-1<",
+    ):
         assert part in text, part
 
 

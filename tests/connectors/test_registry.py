@@ -193,3 +193,38 @@ def test_replacing_changes_everything_at_once(versions, tmp_path):
     versions.replace(load_registry(tmp_path))
     assert versions.edition == edition + 1 and versions["acme"].version == "3.0.0"
     assert versions.pinned("acme", "1.2.0") is None
+
+
+# --- a folder with its actions in files of their own
+
+
+@pytest.fixture
+def parted(tmp_path):
+    folder = tmp_path / "acme"
+    (folder / "actions").mkdir(parents=True)
+    (folder / "connector.yaml").write_text(ACME.format(key="acme") + "actions:\n  ping: {get: /ping}\n")
+    (folder / "actions" / "people.yaml").write_text("list_people: {get: /people}\nget_person: {get: '/people/{id}'}\n")
+    (folder / "actions" / "jobs.yaml").write_text("# jobs\nlist_jobs:\n  get: /jobs\n")
+    return folder
+
+
+def test_actions_of_a_folder_are_put_together(parted):
+    connector = load_registry(parted.parent)["acme"]
+    assert sorted(connector.actions) == ["get_person", "list_jobs", "list_people", "ping"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("list_people: {get: /other}\n", r"jobs\.yaml:1:1|people\.yaml:1:1: the action `list_people` stands in"),
+        ("ping: {get: /other}\n", r"jobs\.yaml:1:1: the action `ping` stands in connector\.yaml already"),
+        ("list_jobs:\n  gte: /jobs\n", r"jobs\.yaml:2:3: unknown key `gte`"),
+        ("list_jobs:\n  get: '/jobs?x=${inptu.a}'\n", r"jobs\.yaml:2:8: `\$\{inptu\}` is not known"),
+        ("- a\n", r"jobs\.yaml:1:1: a file of actions is a mapping"),
+        ("a: [\n", r"jobs\.yaml:2:1: not YAML"),
+    ],
+)
+def test_faults_are_told_in_the_file_that_they_stand_in(parted, text, words):
+    (parted / "actions" / "jobs.yaml").write_text(text)
+    with pytest.raises(ConfigurationError, match=words):
+        load_registry(parted.parent)
