@@ -32,6 +32,7 @@ def _meta(request: Request, connector: Connector, *, active: bool) -> dict[str, 
         "provider_name": connector.title,
         "category": connector.categories[0],
         "active": active,
+        "release_stage": connector.stage,
         "models": {},
         "resources": {"images": {"logo_url": logo, "original_logo_horizontal_url": logo}},
         "authentication": [{"key": m.key, "label": m.label, "type": m.kind} for m in connector.auth.values()],
@@ -40,10 +41,18 @@ def _meta(request: Request, connector: Connector, *, active: bool) -> dict[str, 
 
 @router.get("")
 async def list_connectors_meta(request: Request, caller: Reader, include: str | None = None) -> list[dict[str, Any]]:
-    """All connectors of the catalogue. `active` are those that can be linked in this project."""
+    """All connectors of the catalogue. `active` are those that can be linked in this project.
+
+    Drafts are left out unless they are active, or `include=drafts` asks for them.
+    """
     enabled = await _enabled(request, caller)
     registry = await request.app.state.context.registry.complete()
-    return [_meta(request, c, active=c.key in enabled) for c in registry.values()]
+    wanted = "drafts" in (include or "").split(",")
+    return [
+        _meta(request, c, active=c.key in enabled)
+        for c in registry.values()
+        if c.stage != "draft" or wanted or c.key in enabled
+    ]
 
 
 @router.get("/{provider}")

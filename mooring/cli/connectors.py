@@ -16,20 +16,22 @@ connectors_app = typer.Typer(help="Look at the catalogue and check connector fil
 
 
 @connectors_app.command("list")
-def connectors_list() -> None:
+def connectors_list(
+    drafts: Annotated[bool, typer.Option("--drafts", help="Drafts too: their facts are not confirmed yet.")] = False,
+) -> None:
     """List the connectors of the catalogue and of MOORING_CONNECTORS_DIR."""
     from rich.console import Console
     from rich.table import Table
 
     from mooring.connectors.registry import load_registry
 
-    registry = load_registry(load_settings().connectors_dir)
+    listed = [c for c in load_registry(load_settings().connectors_dir).values() if drafts or c.stage != "draft"]
     if not sys.stdout.isatty():
-        for c in registry.values():
+        for c in listed:
             typer.echo(f"{c.key}\t{c.title}\t{','.join(c.categories)}\t{','.join(c.auth)}\t{c.version}")
         return
     table = Table("key", "title", "categories", "auth methods", "version")
-    for c in registry.values():
+    for c in listed:
         table.add_row(c.key, c.title, ", ".join(c.categories), ", ".join(c.auth), c.version)
     Console().print(table)
 

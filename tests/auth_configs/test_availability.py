@@ -101,3 +101,14 @@ def test_an_account_that_is_linked_goes_on_and_can_be_linked_again(project: Proj
     assert [a["id"] for a in ok(owner.http.get("/hub/overview"))["accounts"]] == [account]
     ok(owner.http.patch(f"/hub/accounts/{account}", json=body))
     assert project.proxy(account, path="/api/me").status_code == 200
+
+
+def test_drafts_are_hidden_until_they_are_asked_for_or_set_up(project: Project) -> None:
+    def listed(query: str = "") -> set[str]:
+        return {row["provider"] for row in ok(project.http.get(f"/connectors/meta{query}"))}
+
+    assert "iterable" not in listed() and "ashby" in listed()
+    assert "iterable" in listed("?include=drafts") and "iterable" in listed("?include=field_path,drafts")
+    assert ok(project.http.get("/connectors/meta/iterable"))["release_stage"] == "draft"
+    assert project.config("iterable", "api_key")["release_stage"] == "draft"
+    assert "iterable" in listed() and "moodle" not in listed()

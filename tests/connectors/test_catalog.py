@@ -25,7 +25,9 @@ METHODS = {
     "adpworkforcenow": ["client_credentials"],
     "affinity": ["basic"],
     "aircall": ["api_key", "oauth2"],
+    "airship": ["basic"],
     "airtable": ["api_key", "oauth2"],
+    "ansibletower": ["api_key", "oauth2"],
     "anthropic": ["api_key", "admin_key"],
     "apollo": ["api_key"],
     "articulate": ["api_key"],
@@ -58,6 +60,7 @@ METHODS = {
     "cascadehr": ["client_credentials"],
     "certn": ["api_key"],
     "chargebee": ["api_key"],
+    "charliehr": ["api_key"],
     "checkmk": ["api_key"],
     "checkr": ["oauth2"],
     "circleci": ["api_key"],
@@ -67,6 +70,7 @@ METHODS = {
     "cloudways": ["session"],
     "coda": ["api_key"],
     "coderpad": ["api_key"],
+    "codility": ["api_key"],
     "cohere": ["api_key"],
     "confluence": ["api_token"],
     "constant-contact": ["oauth2"],
@@ -143,6 +147,7 @@ METHODS = {
     "insightly": ["basic"],
     "intercom": ["api_key", "oauth2"],
     "ironclad": ["oauth2", "client_credentials"],
+    "iterable": ["api_key"],
     "jazzhr": ["api_key"],
     "jira": ["api_token"],
     "jobadder": ["oauth2"],
@@ -155,6 +160,7 @@ METHODS = {
     "knowbe4": ["api_key"],
     "kustomer": ["api_key"],
     "lacework": ["session"],
+    "lastpass": ["provisioning"],
     "lattice": ["api_key", "oauth2"],
     "leapsome": ["session"],
     "learning360": ["client_credentials"],
@@ -169,12 +175,14 @@ METHODS = {
     "manatal": ["api_key"],
     "marketo": ["client_credentials"],
     "mattermost": ["api_key"],
+    "meistertask": ["api_key", "oauth2"],
     "microsoft-entra-id": ["oauth2", "client_credentials"],
     "microsoft-teams": ["oauth2", "client_credentials"],
     "miro": ["oauth2"],
     "mistral-ai": ["api_key"],
     "mixpanel": ["service_account"],
     "monday": ["api_key", "oauth2"],
+    "moodle": ["api_key"],
     "namely": ["api_key", "oauth2"],
     "netlify": ["api_key", "oauth2"],
     "netsuite": ["token", "oauth2"],
@@ -213,6 +221,7 @@ METHODS = {
     "recruitee": ["api_key"],
     "recruiterflow": ["api_key"],
     "redmine": ["api_key", "password", "basic_key"],
+    "remote": ["api_key", "oauth2"],
     "render": ["api_key"],
     "retool": ["api_key"],
     "ringcentral": ["oauth2"],
@@ -227,6 +236,7 @@ METHODS = {
     "sandbox": ["api_key", "api_key_query", "basic", "oauth2", "client_credentials", "service_user"],
     "sap-concur": ["client_credentials"],
     "sapsuccessfactors": ["saml"],
+    "scaleway": ["api_key"],
     "scoro": ["api_key"],
     "sendgrid": ["api_key"],
     "sentry": ["api_key", "oauth2"],
@@ -234,6 +244,7 @@ METHODS = {
     "sfmc": ["client_credentials"],
     "sharepoint": ["oauth2", "client_credentials"],
     "shortcut": ["api_key"],
+    "simployer": ["api_key"],
     "slack": ["oauth2", "api_key"],
     "smartrecruiters": ["api_key", "client_credentials", "oauth2"],
     "smartsheet": ["api_key", "oauth2"],
@@ -241,6 +252,7 @@ METHODS = {
     "snyk": ["api_key"],
     "sonarcloud": ["api_key"],
     "sophos": ["client_credentials"],
+    "spendesk": ["oauth2"],
     "spotdraft": ["api_key"],
     "square": ["api_key", "oauth2"],
     "stripe": ["api_key"],
@@ -261,8 +273,10 @@ METHODS = {
     "trello": ["api_key"],
     "twilio": ["api_key"],
     "typeform": ["api_key", "oauth2"],
+    "udemy": ["basic"],
     "ukgpro": ["service_user", "recruiting"],
     "ukgprowfm": ["oauth2"],
+    "ukgready": ["client_credentials"],
     "vercel": ["api_key"],
     "veremark": ["api_key"],
     "vincere": ["oauth2"],
@@ -280,6 +294,7 @@ METHODS = {
     "zendesk": ["api_token", "oauth2"],
     "zendesk-sell": ["oauth2"],
     "zenefits": ["oauth2"],
+    "zinc": ["api_key"],
     "zohobooks": ["oauth2"],
     "zohocrm": ["oauth2"],
     "zohodesk": ["oauth2"],
@@ -288,6 +303,7 @@ METHODS = {
 # Systems that people run themselves, whose address nobody else can know; and the sandbox.
 SELF_HOSTED = {
     "canvas-lms", "checkmk", "gitlab", "grafana", "mattermost", "onepassword", "redmine", "retool", "sandbox", "tableau",
+    "ansibletower", "moodle",
 }  # fmt: skip
 EVERY = [(connector, method) for connector in REGISTRY.values() for method in connector.auth.values()]
 IDS = [f"{connector.key}-{method.key}" for connector, method in EVERY]
@@ -411,3 +427,9 @@ def test_the_most_used_have_actions_with_a_test_beside_each():
         assert all(action.tests for action in shown), key
         if key != "greenhouse":  # what Harvest v3 writes is not confirmed
             assert {action.reads for action in shown} == {True, False}, f"{key} reads or writes only"
+
+
+def test_drafts_are_few_and_say_so():
+    drafts = [connector for connector in REGISTRY.values() if connector.stage == "draft"]
+    assert {"iterable", "moodle", "lastpass"} <= {connector.key for connector in drafts} and len(drafts) == 15
+    assert all("This connector is a draft" in (connector.guide or "") for connector in drafts)

@@ -440,3 +440,9 @@ def test_commands_are_in_the_help(tmp_path: Path) -> None:
     told = mooring(tmp_path, "connectors", "--help")
     for name in ("new", "check", "lint", "test", "run", "record", "diff", "import-openapi", "docs"):
         assert f"  {name} " in told.stdout
+
+
+def test_the_list_leaves_drafts_out_unless_they_are_asked_for(tmp_path: Path) -> None:
+    shown = {line.split("\t")[0] for line in mooring(tmp_path, "connectors", "list").stdout.splitlines()}
+    every = {line.split("\t")[0] for line in mooring(tmp_path, "connectors", "list", "--drafts").stdout.splitlines()}
+    assert every == set(load_registry()) and "iterable" in every - shown and "ashby" in shown

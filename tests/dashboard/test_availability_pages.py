@@ -34,3 +34,11 @@ def test_everybody_reads_the_reason_beside_a_config_and_no_link_is_made_for_it(c
     form = {"owner_id": "o", "owner_name": "O", "config": config["id"], "life": "1800"}
     refused = crew.member.post(crew.base + "/link", form)
     assert refused.status_code == 422 and REASON in text(refused)
+
+
+def test_drafts_of_the_catalogue_are_shown_on_demand(crew: Crew) -> None:
+    page = crew.admin.get(f"{crew.base}/connectors/new").text
+    assert "/connectors/new/iterable" not in page and "Show drafts" in page
+    page = crew.admin.get(f"{crew.base}/connectors/new?drafts=yes&q=iterable").text
+    assert "/connectors/new/iterable" in page and "draft" in page and "Show drafts" not in page
+    assert crew.admin.get(f"{crew.base}/connectors/new/iterable").status_code == 200

@@ -116,7 +116,9 @@ async def show(view: View) -> Response:
 @get(HERE + "/new", "admin", api="GET /connectors/meta")
 async def choose(view: View) -> Response:
     """The catalogue, to choose from."""
-    connectors = list((await view.context.registry.complete()).values())
+    every = list((await view.context.registry.complete()).values())
+    drafts = view.query("drafts") == "yes"
+    connectors = [c for c in every if drafts or c.stage != "draft"]
     counts = Counter(category for c in connectors for category in c.categories)
     words, category = view.query("q").lower(), view.query("category")
     shown = [
@@ -132,6 +134,8 @@ async def choose(view: View) -> Response:
         "connector_choose.html",
         shown=shown,
         total=len(connectors),
+        drafts=drafts,
+        hidden=len(every) - len(connectors),
         counts=sorted(counts.items()),
         category=category,
         configured=configured,
