@@ -9,7 +9,14 @@ from mooring.errors import ConfigurationError, MooringError
 
 def main() -> None:
     """Run the command line. A refusal is one line on standard error and exit code 2, never a traceback."""
-    from mooring.cli import app
+    try:
+        from mooring.cli import app
+    except ModuleNotFoundError as e:
+        if (e.name or "").startswith("mooring"):
+            raise
+        missing = f"mooring: the hub is not installed ({e.name} is missing): pip install 'mooring[server]'"
+        print(missing, file=sys.stderr)  # noqa: T201
+        sys.exit(2)
 
     try:
         app(prog_name="mooring")

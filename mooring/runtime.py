@@ -77,7 +77,7 @@ async def open_context(settings: Settings, *, public_url: str, supervised: bool 
     forbid_core_dumps()
     if settings.redis_url and not is_installed():
         raise ConfigurationError(
-            "MOORING_REDIS_URL is set, but its client is not installed: pip install 'mooring[redis]'"
+            "MOORING_REDIS_URL is set, but its client is not installed: pip install 'mooring[server,redis]'"
         )
     registry = _registry(settings)
     guard = EgressGuard(parse_allow(settings.egress_allow))

@@ -45,7 +45,7 @@ def exporting(context: Context) -> Iterator[None]:
         export = _Export()
     except ImportError:
         raise ConfigurationError(
-            "OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry is not installed: pip install 'mooring[otel]'"
+            "OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry is not installed: pip install 'mooring[server,otel]'"
         ) from None
     context.logs.listener = export.calls
     processors = structlog.get_config()["processors"]  # changed in place: loggers that were used already hold this list

@@ -71,7 +71,7 @@ async def shared_server(settings: Settings) -> list[Finding]:
         return []
     why = "Without it the processes of each host keep their own part of every limit; several hosts send too much."
     if not is_installed():
-        fix = "Run pip install 'mooring[redis]'; until then the hub does not start."
+        fix = "Run pip install 'mooring[server,redis]'; until then the hub does not start."
         return [fail("shared server", "MOORING_REDIS_URL is set, but its client is not installed", why, fix)]
     from redis.exceptions import RedisError
 
