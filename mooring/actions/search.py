@@ -19,30 +19,30 @@ _WEIGHTS: Final = {"name": 4.0, "label": 3.0, "connector": 3.0, "help": 1.5, "in
 _WORD: Final = re.compile(r"[a-z0-9]+")
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _STOP_WORDS: Final = """
-    a an and are as at be by can do for from get give have how i in into is it its me my new of on or our please show some
-    that the their them there this to up us want we what which who whose with you your all any
+    a an and are as at be by can do for from get give have how i in into is it its me my of on or our please show some
+    that the their them there this to up us want we what whose with you your any somebody someone
 """
 _STOP: Final = frozenset(_STOP_WORDS.split())
 # One word stands for the others of its group, in actions and in queries.
 _GROUPS: Final = (
-    "list fetch find search query lookup browse enumerate",
-    "create add make insert open file post register",
-    "update change edit modify set patch rename",
-    "delete remove drop destroy erase",
+    "list fetch find search query lookup browse enumerate all which who every",
+    "create add make insert open file post register new onboard hire book subscribe draft",
+    "update change edit modify set patch rename suspend block close reopen",
+    "delete remove drop destroy erase fire terminate",
     "employee worker staff colleague person people personnel teammate",
     "candidate applicant",
     "job position vacancy opening posting role requisition",
     "ticket issue bug case incident request",
     "message chat dm text",
     "send deliver post write",
-    "company organization organisation business account",
+    "company organization organisation business",
     "contact lead customer client",
     "deal opportunity",
-    "user member login identity",
-    "leave absence vacation holiday pto timeoff",
+    "user member login identity account",
+    "leave absence absent away off vacation holiday pto timeoff",
     "document file attachment",
     "repository repo project",
-    "comment note reply",
+    "comment note reply answer respond discussion",
     "invoice bill",
     "event meeting appointment",
     "channel room conversation",
