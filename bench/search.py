@@ -1,4 +1,4 @@
-"""`python -m bench.search`: of natural queries, how many find a right action among the first five. `--misses` shows the others."""
+"""`python -m bench.search`: how many natural queries find a right action among five. `--misses` shows the others."""
 
 from __future__ import annotations
 
