@@ -26,7 +26,9 @@ _open: list[httpx.Client] = []
 
 def client(base_url: str, **more: Any) -> httpx.Client:
     """A client that the conftest closes at the end of the test."""
-    made = httpx.Client(base_url=base_url, timeout=30, trust_env=False, verify=TLS, **more)
+    # Enough for 50 threads of one test: what a pool closes in excess, another thread may be reading (httpcore 1.0.9).
+    limits = httpx.Limits(max_connections=200, max_keepalive_connections=200)
+    made = httpx.Client(base_url=base_url, timeout=30, trust_env=False, verify=TLS, limits=limits, **more)
     _open.append(made)
     return made
 

@@ -142,9 +142,7 @@ def _document(connector: Connector, action: Action) -> _Document:
 def stems(text: str) -> list[str]:
     """The words of a text: lower case, without stop words and endings, each group of synonyms by its first."""
     words = _WORD.findall(_CAMEL.sub(" ", text).lower().replace("_", " "))
-    found = [_SYNONYMS.get(stem, stem) for word in words if word not in _STOP and (stem := _stem(word))]
-    # "Fetch all" says one thing twice.
-    return [word for word, before in zip(found, [None, *found], strict=False) if word != before]
+    return [_SYNONYMS.get(stem, stem) for word in words if word not in _STOP and (stem := _stem(word))]
 
 
 def _stem(word: str) -> str:
