@@ -44,6 +44,7 @@ class FeedbackTaken(BaseModel):
 async def give_feedback(request: Request, caller: Runner, body: Feedback) -> FeedbackTaken:
     """Keep what somebody says of tools: as the event `tool_feedback.created`, on the page of events and at webhooks."""
     context: Context = request.app.state.context
+    caller.require_account(body.account_id)
     account = await context.accounts.get(caller.project_id, body.account_id)
     async with context.db.begin() as tx:
         event = await webhooks.emit(

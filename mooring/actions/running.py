@@ -67,11 +67,13 @@ async def logged(
     try:
         if not account_id:
             raise errors.BadRequest("the header x-account-id is missing", hint="Send the id of a linked account in it.")
+        caller.require_account(account_id)
         serving = await context.accounts.get(caller.project_id, account_id)
         entry.account_id, entry.provider = serving.id, serving.connector.key
         entry.origin_owner_id = serving.origin_owner_id
         action = action_of(serving.connector, name)
         entry.action = listing.name_of(serving.connector, action)
+        caller.require_action(entry.action)
         arguments = gather(action, given, next=next)
         exchange = engine.through(context, serving, entry)
         result = await engine.run(

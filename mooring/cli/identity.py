@@ -24,6 +24,10 @@ def api_key_create(
     scopes: Annotated[
         str | None, typer.Option(help="Comma separated scopes; all that need no naming by default.")
     ] = None,
+    account: Annotated[list[str] | None, typer.Option(help="Only through this account; repeatable.")] = None,
+    action: Annotated[
+        list[str] | None, typer.Option(help="Only this action, or a pattern such as redmine_list_*; repeatable.")
+    ] = None,
 ) -> None:
     """Create an API key. It is printed this once, alone on standard output."""
     from mooring.identity import service
@@ -31,7 +35,9 @@ def api_key_create(
     async def run(tx: Any) -> Any:
         found = await _project(tx, project)
         words = None if scopes is None else [s.strip() for s in scopes.split(",") if s.strip()]
-        return found, await service.create_api_key(tx, found.id, label, words)
+        return found, await service.create_api_key(
+            tx, found.id, label, words, accounts=account or None, actions=action or None
+        )
 
     found, made = in_database(run)
     typer.echo(f"API key {made.id} of project {found.id}. It is shown only now:", err=True)

@@ -28,6 +28,8 @@ class ApiKeyOut(BaseModel):
     id: str
     label: str
     scopes: list[str]
+    allowed_accounts: list[str] | None = None
+    allowed_actions: list[str] | None = None
     enabled: bool
     created_at: datetime
     last_used_at: datetime | None
@@ -52,6 +54,10 @@ class ApiKeyCreate(Body):
 
     label: str = Field(min_length=1, max_length=200)
     scopes: list[str] = Field(min_length=1, max_length=50)
+    allowed_accounts: list[str] | None = Field(None, max_length=1000, description="Only through these accounts.")
+    allowed_actions: list[str] | None = Field(
+        None, max_length=1000, description="Only these actions, `redmine_list_*` for several, and no other calls."
+    )
 
 
 class ApiKeyPatch(Body):
@@ -112,7 +118,14 @@ async def create_api_key(request: Request, caller: KeyAdmin, body: ApiKeyCreate)
     if wider:
         raise errors.Forbidden(f"a key can't give scopes that it lacks: {', '.join(wider)[:200]}")
     async with request.app.state.context.db.begin() as tx:
-        made = await service.create_api_key(tx, caller.project_id, body.label, body.scopes)
+        made = await service.create_api_key(
+            tx,
+            caller.project_id,
+            body.label,
+            body.scopes,
+            accounts=body.allowed_accounts,
+            actions=body.allowed_actions,
+        )
         row = await tx.get_one(ApiKey, made.id)
     return ApiKeyMade(**_key(row), key=made.secret)
 

@@ -68,6 +68,10 @@ class ApiKey(Base):
     label: Mapped[str] = mapped_column(String(200))
     hash: Mapped[bytes] = mapped_column(LargeBinary(32))
     scopes: Mapped[list[str]]
+    allowed_accounts: Mapped[list[str] | None]
+    """Ids of the only accounts that it may call through; none means all."""
+    allowed_actions: Mapped[list[str] | None]
+    """The only actions that it may run, `*` standing for any part; such a key calls nothing else."""
     enabled: Mapped[bool] = mapped_column(default=True)
     created_at: Mapped[datetime]
     last_used_at: Mapped[datetime | None]

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from fnmatch import fnmatchcase
 from typing import Final, NewType
 
 from sqlalchemy import func, or_, select, update
@@ -41,6 +42,32 @@ class Caller:
     advanced_logs_days: int = 7
     networks: tuple[Network, ...] = ()
     """Where the key may be used from; empty means anywhere."""
+    accounts: frozenset[str] | None = None
+    """The only accounts that the key may call through."""
+    actions: tuple[str, ...] | None = None
+    """The only actions that it may run, as patterns."""
+
+    def require_account(self, account_id: str) -> None:
+        """Raise Forbidden for an account outside the key's list, whether there is such an account or not."""
+        if self.accounts is not None and account_id not in self.accounts:
+            raise errors.Forbidden(
+                "this API key may not use this account",
+                code="AccountNotAllowedError",
+                hint="It was limited to certain accounts when it was made.",
+            )
+
+    def may_run(self, action: str) -> bool:
+        """Whether the key may run an action, given by its whole name, such as `redmine_list_issues`."""
+        return self.actions is None or any(fnmatchcase(action, pattern) for pattern in self.actions)
+
+    def require_action(self, action: str) -> None:
+        """Raise Forbidden for an action outside the key's list."""
+        if not self.may_run(action):
+            raise errors.Forbidden(
+                f"this API key may not run {action[:120]}",
+                code="ActionNotAllowedError",
+                hint="It was limited to certain actions when it was made.",
+            )
 
     def require_address(self, address: str | None) -> None:
         """Raise Forbidden unless the project's allowlist permits the caller's address."""
@@ -102,6 +129,8 @@ async def authenticate(tx: AsyncSession, key: str) -> Caller:
                 row[1],
                 frozenset(found.scopes),
                 networks=parse_networks(row[2]),
+                accounts=frozenset(found.allowed_accounts) if found.allowed_accounts is not None else None,
+                actions=tuple(found.allowed_actions) if found.allowed_actions is not None else None,
             )
             return caller if row[3] is None else replace(caller, advanced_logs=row[3], advanced_logs_days=row[4])
     raise errors.Unauthorized("the API key is unknown or disabled", headers=CHALLENGE)
@@ -190,8 +219,51 @@ def check_scopes(scopes: Iterable[str]) -> list[str]:
     return [s for s in SCOPES if s in wanted]
 
 
-async def create_api_key(tx: AsyncSession, project_id: str, label: str, scopes: Iterable[str] | None = None) -> MadeKey:
-    """Create an API key of the form `v1.<region>.<id>.<secret>`. The secret has 256 bits and is not kept."""
+CALLING: Final = ("unified:read", "unified:write", "actions:execute")  # what a limited key may do at most
+_PATTERN: Final = re.compile(r"[a-z0-9*][a-z0-9_*-]{0,199}")
+
+
+def check_limits(
+    scopes: list[str] | None, accounts: Sequence[str] | None, actions: Sequence[str] | None
+) -> list[str] | None:
+    """The scopes of a key with these limits: only those of calls, with a list of actions only that of actions.
+
+    Raises ValidationFailed for another scope, an empty list, or what is no name of an action.
+    """
+    if accounts is None and actions is None:
+        return scopes
+    faults = []
+    if accounts is not None and not accounts:
+        faults.append("allowed_accounts: name at least one account")
+    if actions is not None and not actions:
+        faults.append("allowed_actions: name at least one action")
+    faults += [
+        f"allowed_actions: {name[:80]!r} is no action such as redmine_list_issues, or a pattern such as redmine_list_*"
+        for name in actions or ()
+        if not _PATTERN.fullmatch(name)
+    ]
+    possible = CALLING if actions is None else ("actions:execute",)
+    if wrong := [scope for scope in scopes or () if scope not in possible]:
+        faults.append(f"scopes: a key that is limited can't have {', '.join(wrong)}; it can have {', '.join(possible)}")
+    if faults:
+        raise errors.ValidationFailed("Validation failed", errors=faults)
+    return scopes if scopes is not None else list(possible)
+
+
+async def create_api_key(
+    tx: AsyncSession,
+    project_id: str,
+    label: str,
+    scopes: Iterable[str] | None = None,
+    *,
+    accounts: Sequence[str] | None = None,
+    actions: Sequence[str] | None = None,
+) -> MadeKey:
+    """Create an API key of the form `v1.<region>.<id>.<secret>`. The secret has 256 bits and is not kept.
+
+    `accounts` and `actions` limit it, see `check_limits`.
+    """
+    wanted = check_limits(list(scopes) if scopes is not None else None, accounts, actions)
     key_id = ids.nanoid(16)
     secret = f"v1.{REGION}.{key_id}.{ids.secret_token()}"
     tx.add(
@@ -200,7 +272,9 @@ async def create_api_key(tx: AsyncSession, project_id: str, label: str, scopes: 
             project_id=project_id,
             label=label,
             hash=ids.digest(secret),
-            scopes=check_scopes(DEFAULT if scopes is None else scopes),
+            scopes=check_scopes(DEFAULT if wanted is None else wanted),
+            allowed_accounts=list(dict.fromkeys(accounts)) if accounts is not None else None,
+            allowed_actions=list(dict.fromkeys(actions)) if actions is not None else None,
             enabled=True,
             created_at=clock.now(),
         )

@@ -49,6 +49,7 @@ class Endpoint:
         account = request.headers.get("x-account-id") or query.get("x-account-id") or query.get("account_id")
         if not account:
             raise errors.BadRequest("the header x-account-id is missing", hint="Send the id of a linked account in it.")
+        caller.require_account(account)
         scope[ASKED] = Asked(
             context=context,
             caller=caller,

@@ -64,7 +64,7 @@ async def _list_tools(
     if asked.mode == "search_execute":
         shown = _two_tools(connector.key, connector.title)
         return types.ListToolsResult(tools=[types.Tool.model_validate(t) for t in shown])
-    actions = list(listing.runnable(connector))
+    actions = [a for a in listing.runnable(connector) if asked.caller.may_run(listing.name_of(connector, a))]
     first = _position(params.cursor if params is not None else None)
     page = actions[first : first + PAGE]
     following = str(first + PAGE) if len(actions) > first + PAGE else None
@@ -127,7 +127,11 @@ async def _search(asked: Asked, arguments: dict[str, Any]) -> types.CallToolResu
         raise errors.ValidationFailed("Validation failed", errors=["top_k: must be from 1 to 50"])
     connector = asked.account.connector
     index = await indexes.of(asked.context.registry)
-    hits = index.search(query, connector=connector.key, top=top)
+    hits = [
+        hit
+        for hit in index.search(query, connector=connector.key, top=1000)
+        if asked.caller.may_run(listing.name_of(hit.connector, hit.action))
+    ][:top]
     found = [
         {
             "action_name": listing.name_of(hit.connector, hit.action),

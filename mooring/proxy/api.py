@@ -142,6 +142,7 @@ async def _within_life(context: Context, caller: Caller, account_id: str, ask: C
     """Call and read the answer, all inside the contract's limit. Raises RequestTooSlow, a 408 with Retry-After."""
     try:
         async with asyncio.timeout(service.LIFE_SECONDS):
+            caller.require_account(account_id)
             answer = await service.call(context, caller.project_id, account_id, ask, entry)
             try:
                 return await envelope(answer, entry)

@@ -103,6 +103,7 @@ async def _serve(context: Context, exchange: Exchange, query: str, entry: Entry,
     identity.require("unified:read" if method in service.SAFE_METHODS else "unified:write")
     if not account_id:
         raise errors.BadRequest("the header x-account-id is missing", hint="Send the id of a linked account in it.")
+    identity.require_account(account_id)
     body: bytes | AsyncIterator[bytes] | None = None
     if chunked or (length or 0) > BUFFER:
         body = exchange.chunks() if entry.record is None else entry.record.tee(exchange.chunks())

@@ -38,6 +38,10 @@ def test_a_credential_in_the_path_is_sent_and_shown_nowhere(project: Project, up
         f"/bot{key}/v1/refuse", answer(400, json.dumps({"url": f"/bot{key}/v1"}).encode(), "content-type: x/json")
     )
     linked = Linked(project, account, key)
+    for status in (401, 403, 500):  # what the connection doctor looks at and keeps
+        body = json.dumps({"description": f"no such place: /bot{key}/v1"}).encode()
+        upstream.on(f"/bot{key}/v1/{status}", answer(status, body, "content-type: application/json"))
+        assert key not in linked(path=f"/{status}").text
     assert linked(path="/getMe?x=1").status_code == 200
     assert upstream.seen[-1].target == f"/bot{key}/v1/getMe?x=1"
     said = linked(path="/refuse")
