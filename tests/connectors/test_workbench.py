@@ -210,7 +210,7 @@ actions:
         ("warning", "auth.oauth.oauth2.scopes"),
         ("note", "auth.oauth.oauth2.pkce"),
         ("note", "actions.list_all"),
-        ("warning", "actions.list_all.scopes"),
+        ("note", "actions.list_all.scopes"),
         ("warning", "actions.list_all.page"),
         ("warning", "actions.two.steps.0"),
         ("note", "actions.two"),
