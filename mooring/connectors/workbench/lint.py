@@ -165,7 +165,9 @@ def _action(action: Action, declared: set[str]) -> Iterator[Finding]:
         yield Finding(at, "no test stands beside this action", "note")
     for scope in action.scopes:
         if declared and scope not in declared:
-            yield Finding((*at, "scopes"), f"no auth method asks for the scope `{scope}` unless the operator does", "note")
+            yield Finding(
+                (*at, "scopes"), f"no auth method asks for the scope `{scope}` unless the operator does", "note"
+            )
     pages, shaped = action.paging, action.result is not None or action.mapping is not None
     in_body = pages is not None and pages.style in ("cursor", "link") and pages.where != "header"
     if in_body and pages is not None and (action.items or pages.items) is None and not shaped:
