@@ -18,7 +18,7 @@ from mooring import __version__, errors, idempotent, manual
 from mooring.accounts import api as accounts_api
 from mooring.accounts.context import Context
 from mooring.actions import api as actions_api
-from mooring.actions import feedback_api
+from mooring.actions import approvals_api, feedback_api
 from mooring.auth_configs import api as auth_configs_api
 from mooring.auth_configs import availability_api
 from mooring.auth_configs import meta as connectors_meta
@@ -78,6 +78,7 @@ def create_app(settings: Settings, *, public_url: str) -> Edge:
         guides_api,
         project_api,
         proxy_api,
+        approvals_api,
         actions_api,
         feedback_api,
         logs_api,

@@ -8,11 +8,13 @@ MooringError
 │   ├── AccountInvalidCredentials    the provider refuses the account's credentials
 │   └── AccountExpiredCredentials    the grant is over; the end user must reconnect
 ├── Forbidden 403             the key lacks a scope
+│   └── ApprovalRequired      a person has to approve the call first; `approval` says where
 ├── NotFound 404              unknown, foreign and deleted ids alike
 ├── MethodNotAllowed 405
 ├── RequestTooSlow 408        the provider did not answer within the deadline
 ├── Conflict 409              the state of things forbids it
 ├── AccountInactive 412       auth config disabled, or account suspended or archived
+│   └── AccountHandedOver     the account was handed over to another hub
 ├── PayloadTooLarge 413
 ├── Unprocessable 422         well-formed, but it cannot be done
 │   └── CredentialRejected    the test before saving failed; `cause` says why
@@ -133,6 +135,13 @@ class Forbidden(MooringError):
     code = "ForbiddenError"
 
 
+class ApprovalRequired(Forbidden):
+    """A person has to approve the call first; `approval` in the body says which, and where."""
+
+    code = "ApprovalRequiredError"
+    hint = "Repeat the same call when it is approved; until then it answers the same."
+
+
 class NotFound(MooringError):
     """Unknown, foreign and deleted ids all answer this, with the same body."""
 
@@ -171,6 +180,13 @@ class AccountInactive(MooringError):
 
     status = 412
     code = "AccountIntegrationInactiveError"
+
+
+class AccountHandedOver(AccountInactive):
+    """The account was handed over to another hub, which alone may use and renew its credential."""
+
+    code = "AccountHandedOverError"
+    hint = "Call it at the hub that took it over, or take it back with `mooring accounts hand-back` if none did."
 
 
 class PayloadTooLarge(MooringError):

@@ -14,6 +14,7 @@ from mooring.accounts import revocation
 from mooring.accounts import service as accounts
 from mooring.accounts.context import Context
 from mooring.accounts.models import Account
+from mooring.actions import approvals
 from mooring.auth_configs.models import AuthConfig
 from mooring.connect.models import ConnectionLaunch, ConnectSession, OAuthTransaction
 from mooring.identity import audit, projects, sessions, throttle, users
@@ -50,6 +51,7 @@ async def housekeeping(context: Context, _job: Claim) -> datetime | None:
         await sessions.purge(tx)
         await throttle.purge(tx)
         await users.purge(tx)
+        await approvals.purge(tx)
     await delivery.prune(context.db)
     end = time.monotonic() + TURN
     rows = await drop_logs(context.db, now - timedelta(days=context.settings.log_retention_days), end)

@@ -21,6 +21,7 @@ from mooring.connectors.actions import Action
 from mooring.connectors.definition import Connector
 from mooring.identity.api import caller_with
 from mooring.identity.service import Caller
+from mooring.kit.body import Flag, Number, Whole
 from mooring.kit.web import Json
 from mooring.logs.writer import Entry
 from mooring.proxy import heartbeat, service
@@ -61,8 +62,8 @@ class SearchRequest(BaseModel):
 
     query: str = Field(min_length=1, max_length=1000)
     connector: str | None = None
-    top_k: int | None = Field(None, ge=1, le=100)
-    min_similarity: float | None = Field(None, ge=0, le=1)
+    top_k: Whole | None = Field(None, ge=1, le=100)
+    min_similarity: Number | None = Field(None, ge=0, le=1)
     project_id: str | None = None
 
 
@@ -94,7 +95,7 @@ class BuildRequest(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     connector_key: str | None = None
-    force_refresh: bool = False
+    force_refresh: Flag = False
 
 
 def _words(query: QueryParams, *names: str) -> list[str]:
@@ -124,7 +125,7 @@ async def list_actions(request: Request, caller: Reader) -> ActionList:
     wanted = set(_words(query, "filter[connectors]"))
     keys = set(_words(query, "filter[action_key]", "filter[action_keys]"))
     size = query.get("page_size") or "25"
-    if not size.isdigit() or not 1 <= int(size) <= 500:
+    if not (size.isascii() and size.isdigit() and len(size) < 4 and 1 <= int(size) <= 500):
         raise errors.ValidationFailed("Validation failed", errors=["page_size: must be from 1 to 500"])
     after = _position(query.get("next"))
     shown = []

@@ -59,7 +59,7 @@ def gather(action: Action, given: Mapping[str, Any], *, next: str | None = None)
             values[one.name] = value
     paging = groups["query"]
     size = paging.get("page_size")
-    if size is not None and (isinstance(size, str) and size.isdigit()):
+    if isinstance(size, str) and size.isascii() and size.isdigit() and len(size) < 5:
         size = int(size)
     if size is not None and (not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= 1000):
         faults.append("query.page_size: must be a number from 1 to 1000")
@@ -123,7 +123,7 @@ def _coerced(one: Input, value: Any) -> Any:
     kind = one.schema.get("type")
     if isinstance(value, str):
         text = value.strip()
-        if kind == "integer" and text.lstrip("-").isdigit():
+        if kind == "integer" and _WHOLE.fullmatch(text):
             return int(text)
         if kind == "boolean" and text.lower() in {"true", "false"}:
             return text.lower() == "true"

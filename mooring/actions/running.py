@@ -10,7 +10,7 @@ from typing import Any
 
 from mooring import errors
 from mooring.accounts.context import Context
-from mooring.actions import engine, listing
+from mooring.actions import approvals, engine, listing
 from mooring.actions.engine import Result
 from mooring.actions.inputs import gather
 from mooring.connectors.actions import Action
@@ -75,6 +75,8 @@ async def logged(
         entry.action = listing.name_of(serving.connector, action)
         caller.require_action(entry.action)
         arguments = gather(action, given, next=next)
+        if approvals.is_needed(caller, action):
+            await approvals.require(context, caller, serving, action, arguments)
         exchange = engine.through(context, serving, entry)
         result = await engine.run(
             exchange,

@@ -28,6 +28,9 @@ def api_key_create(
     action: Annotated[
         list[str] | None, typer.Option(help="Only this action, or a pattern such as redmine_list_*; repeatable.")
     ] = None,
+    approval: Annotated[
+        str | None, typer.Option(help="What a person has to approve in the dashboard first: delete, or every write.")
+    ] = None,
 ) -> None:
     """Create an API key. It is printed this once, alone on standard output."""
     from mooring.identity import service
@@ -36,7 +39,7 @@ def api_key_create(
         found = await _project(tx, project)
         words = None if scopes is None else [s.strip() for s in scopes.split(",") if s.strip()]
         return found, await service.create_api_key(
-            tx, found.id, label, words, accounts=account or None, actions=action or None
+            tx, found.id, label, words, accounts=account or None, actions=action or None, approval=approval
         )
 
     found, made = in_database(run)

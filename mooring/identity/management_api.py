@@ -13,8 +13,8 @@ from mooring.identity import audit, service
 from mooring.identity.api import caller_with
 from mooring.identity.audit_models import AuditEntry
 from mooring.identity.models import ApiKey
-from mooring.identity.service import Caller
-from mooring.kit.body import Body
+from mooring.identity.service import Approval, Caller
+from mooring.kit.body import Body, Flag
 
 router = APIRouter(tags=["API keys and audit log"])
 
@@ -30,6 +30,7 @@ class ApiKeyOut(BaseModel):
     scopes: list[str]
     allowed_accounts: list[str] | None = None
     allowed_actions: list[str] | None = None
+    approval: Approval | None = None
     enabled: bool
     created_at: datetime
     last_used_at: datetime | None
@@ -58,6 +59,9 @@ class ApiKeyCreate(Body):
     allowed_actions: list[str] | None = Field(
         None, max_length=1000, description="Only these actions, `redmine_list_*` for several, and no other calls."
     )
+    approval: Approval | None = Field(
+        None, description="A person has to approve, in the dashboard, actions that delete, or all that write."
+    )
 
 
 class ApiKeyPatch(Body):
@@ -65,7 +69,7 @@ class ApiKeyPatch(Body):
 
     model_config = ConfigDict(extra="forbid")
 
-    enabled: bool
+    enabled: Flag
 
 
 class AuditEntryOut(BaseModel):
@@ -125,6 +129,7 @@ async def create_api_key(request: Request, caller: KeyAdmin, body: ApiKeyCreate)
             body.scopes,
             accounts=body.allowed_accounts,
             actions=body.allowed_actions,
+            approval=body.approval,
         )
         row = await tx.get_one(ApiKey, made.id)
     return ApiKeyMade(**_key(row), key=made.secret)

@@ -72,6 +72,8 @@ class ApiKey(Base):
     """Ids of the only accounts that it may call through; none means all."""
     allowed_actions: Mapped[list[str] | None]
     """The only actions that it may run, `*` standing for any part; such a key calls nothing else."""
+    approval: Mapped[str | None] = mapped_column(String(10))
+    """Which of its calls a person has to approve first: delete or write; none means no call."""
     enabled: Mapped[bool] = mapped_column(default=True)
     created_at: Mapped[datetime]
     last_used_at: Mapped[datetime | None]

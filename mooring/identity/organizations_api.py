@@ -13,7 +13,7 @@ from mooring.identity.management_api import AuditPage, entry_out
 from mooring.identity.models import Organization
 from mooring.identity.person import Person, person_with
 from mooring.identity.user_models import User
-from mooring.kit.body import Body
+from mooring.kit.body import EMAIL, Body
 
 router = APIRouter(prefix="/organizations", tags=["Organizations"])
 
@@ -40,7 +40,7 @@ class OrganizationCreate(Body):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str = Field(max_length=200)
+    name: str = Field(min_length=1, max_length=200)
 
 
 class MemberOut(BaseModel):
@@ -64,7 +64,7 @@ class MemberInvite(Body):
 
     model_config = ConfigDict(extra="forbid")
 
-    email: str = Field(max_length=254)
+    email: str = Field(max_length=254, json_schema_extra=EMAIL)
     name: str = Field("", max_length=200)
     role: Role = "basic"
 

@@ -12,7 +12,7 @@ from mooring import errors
 from mooring.identity import second_factor, sessions, signing_in, users
 from mooring.identity.person import Person, person_with
 from mooring.identity.user_models import User, UserSession
-from mooring.kit.body import Body
+from mooring.kit.body import EMAIL, Body
 
 router = APIRouter(tags=["People"])
 
@@ -44,8 +44,8 @@ class SetUp(Body):
     model_config = ConfigDict(extra="forbid")
 
     token: str = Field(max_length=200)
-    email: str = Field(max_length=254)
-    name: str = Field(max_length=200)
+    email: str = Field(max_length=254, json_schema_extra=EMAIL)
+    name: str = Field(min_length=1, max_length=200)
     password: str = Field(max_length=1000)
     organization: str = Field("", max_length=200)
     project: str = Field("", max_length=200)

@@ -12,9 +12,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from mooring import errors
 from mooring.identity import project_settings as rules
 from mooring.identity.api import caller_with
-from mooring.identity.project_settings import ProjectSettings, SettingsChange
+from mooring.identity.project_settings import (
+    ADVANCED_LOGS,
+    LANGUAGES,
+    MOST_ADVANCED_LOGS_DAYS,
+    ProjectSettings,
+    SettingsChange,
+)
 from mooring.identity.service import Caller
-from mooring.kit.body import Body
+from mooring.kit.body import Body, Flag, Whole, one_of
 
 router = APIRouter(tags=["Project"])
 
@@ -40,6 +46,9 @@ class ProjectOut(BaseModel):
     advanced_logs_days: int
 
 
+_COLOUR: dict[str, Any] = {"pattern": "^#([0-9A-Fa-f]{3}|[0-9A-Fa-f]{6})$"}
+
+
 class ProjectPatch(Body):
     """A change of the settings. What is left out stays; null goes back to the default."""
 
@@ -47,21 +56,26 @@ class ProjectPatch(Body):
 
     display_name: str | None = Field(None, max_length=200)
     logo: str | None = Field(None, max_length=140_000, description="PNG, JPEG or WebP, at most 100 kB, as base64.")
-    accent_light: str | None = Field(None, max_length=10)
-    accent_dark: str | None = Field(None, max_length=10)
+    accent_light: str | None = Field(None, max_length=10, json_schema_extra=_COLOUR)
+    accent_dark: str | None = Field(None, max_length=10, json_schema_extra=_COLOUR)
     support_contact: str | None = Field(None, max_length=500, description="A mail address or an https URL.")
-    default_language: str | None = Field(None, max_length=5)
+    default_language: str | None = Field(None, max_length=5, json_schema_extra=one_of(*LANGUAGES))
     allowed_origins: list[str] | None = Field(None, description="Exact origins of the pages that embed the Hub.")
     return_urls: list[str] | None = Field(None, description="Exact URLs to which OAuth may return, beside the origins.")
-    offer_all_methods: bool | None = Field(
+    offer_all_methods: Flag | None = Field(
         None, description="Whether the Hub offers every enabled method of a connector, or its default alone."
     )
     advanced_logs: str | None = Field(
         None,
         max_length=10,
+        json_schema_extra=one_of(*ADVANCED_LOGS),
         description="Keep headers and bodies of calls, redacted and sealed: off, errors (status 400 and up) or all.",
     )
-    advanced_logs_days: int | None = Field(None, description="For how many days, 1 to 90.")
+    advanced_logs_days: Whole | None = Field(
+        None,
+        json_schema_extra={"minimum": 1, "maximum": MOST_ADVANCED_LOGS_DAYS},
+        description="For how many days, 1 to 90.",
+    )
 
 
 def logo_url(public_url: str, settings: ProjectSettings) -> str | None:

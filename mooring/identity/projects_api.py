@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mooring.identity import projects, service, users
 from mooring.identity.models import Project
 from mooring.identity.person import Person, owned, person_with
-from mooring.kit.body import Body
+from mooring.kit.body import Body, Whole
 
 router = APIRouter(prefix="/projects", tags=["Projects"])
 
@@ -50,7 +50,7 @@ class ProjectCreate(Body):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str = Field(max_length=200)
+    name: str = Field(min_length=1, max_length=200)
     organization_id: str = Field(max_length=20)
 
 
@@ -60,7 +60,11 @@ class ProjectChange(Body):
     model_config = ConfigDict(extra="forbid")
 
     name: str | None = Field(None, max_length=200)
-    log_days: int | None = Field(None, description="For how many days request logs are kept.")
+    log_days: Whole | None = Field(
+        None,
+        json_schema_extra={"minimum": projects.LOG_DAYS[0], "maximum": projects.LOG_DAYS[1]},
+        description="For how many days request logs are kept.",
+    )
 
 
 class IpAllowlist(Body):

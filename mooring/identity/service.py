@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from fnmatch import fnmatchcase
-from typing import Final, NewType
+from typing import Final, Literal, NewType, get_args
 
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -24,6 +24,9 @@ from mooring.kit.db import record_change
 
 ProjectId = NewType("ProjectId", str)
 """A project that the caller has proven to belong to. Only authentication makes one from outside input."""
+
+Approval = Literal["delete", "write"]
+"""Which actions a person has to approve before a key runs them: those that delete, or all that change something."""
 
 REGION = "local"
 CHALLENGE: Final = {"www-authenticate": 'Basic realm="mooring", charset="UTF-8"'}  # RFC 9110 §11.6.1
@@ -46,6 +49,8 @@ class Caller:
     """The only accounts that the key may call through."""
     actions: tuple[str, ...] | None = None
     """The only actions that it may run, as patterns."""
+    approval: Approval | None = None
+    """Which of its calls a person has to approve first."""
 
     def require_account(self, account_id: str) -> None:
         """Raise Forbidden for an account outside the key's list, whether there is such an account or not."""
@@ -67,6 +72,15 @@ class Caller:
                 f"this API key may not run {action[:120]}",
                 code="ActionNotAllowedError",
                 hint="It was limited to certain actions when it was made.",
+            )
+
+    def require_free_hand(self) -> None:
+        """Raise Forbidden where a change can't be told from a deletion, for a key whose calls a person approves."""
+        if self.approval is not None:
+            raise errors.Forbidden(
+                "a call of this API key that changes something needs a person's approval, and a raw call can't wait for it",
+                code="ApprovalRequiredError",
+                hint="Run it as an action, over POST /actions/rpc or /mcp.",
             )
 
     def require_address(self, address: str | None) -> None:
@@ -131,9 +145,15 @@ async def authenticate(tx: AsyncSession, key: str) -> Caller:
                 networks=parse_networks(row[2]),
                 accounts=frozenset(found.allowed_accounts) if found.allowed_accounts is not None else None,
                 actions=tuple(found.allowed_actions) if found.allowed_actions is not None else None,
+                approval=_approval(found.approval),
             )
             return caller if row[3] is None else replace(caller, advanced_logs=row[3], advanced_logs_days=row[4])
     raise errors.Unauthorized("the API key is unknown or disabled", headers=CHALLENGE)
+
+
+def _approval(stored: str | None) -> Approval | None:
+    # A word that an older process does not know must not lift the need.
+    return stored if stored in {None, "delete"} else "write"  # type: ignore[return-value]
 
 
 async def mark_used(tx: AsyncSession, used: Iterable[tuple[str, datetime]]) -> None:
@@ -219,20 +239,30 @@ def check_scopes(scopes: Iterable[str]) -> list[str]:
     return [s for s in SCOPES if s in wanted]
 
 
+def scopes_within(actions: Sequence[str] | None) -> tuple[str, ...]:
+    """What a limited key may do at most: calls, or with a list of actions, those alone."""
+    return CALLING if actions is None else ("actions:execute",)
+
+
 CALLING: Final = ("unified:read", "unified:write", "actions:execute")  # what a limited key may do at most
 _PATTERN: Final = re.compile(r"[a-z0-9*][a-z0-9_*-]{0,199}")
 
 
 def check_limits(
-    scopes: list[str] | None, accounts: Sequence[str] | None, actions: Sequence[str] | None
+    scopes: list[str] | None,
+    accounts: Sequence[str] | None,
+    actions: Sequence[str] | None,
+    approval: str | None = None,
 ) -> list[str] | None:
     """The scopes of a key with these limits: only those of calls, with a list of actions only that of actions.
 
     Raises ValidationFailed for another scope, an empty list, or what is no name of an action.
     """
-    if accounts is None and actions is None:
+    if accounts is None and actions is None and approval is None:
         return scopes
     faults = []
+    if approval not in {None, *get_args(Approval)}:
+        faults.append(f"approval: must be one of {', '.join(get_args(Approval))}")
     if accounts is not None and not accounts:
         faults.append("allowed_accounts: name at least one account")
     if actions is not None and not actions:
@@ -242,7 +272,7 @@ def check_limits(
         for name in actions or ()
         if not _PATTERN.fullmatch(name)
     ]
-    possible = CALLING if actions is None else ("actions:execute",)
+    possible = scopes_within(actions)
     if wrong := [scope for scope in scopes or () if scope not in possible]:
         faults.append(f"scopes: a key that is limited can't have {', '.join(wrong)}; it can have {', '.join(possible)}")
     if faults:
@@ -258,12 +288,13 @@ async def create_api_key(
     *,
     accounts: Sequence[str] | None = None,
     actions: Sequence[str] | None = None,
+    approval: str | None = None,
 ) -> MadeKey:
     """Create an API key of the form `v1.<region>.<id>.<secret>`. The secret has 256 bits and is not kept.
 
-    `accounts` and `actions` limit it, see `check_limits`.
+    `accounts`, `actions` and `approval` limit it, see `check_limits`.
     """
-    wanted = check_limits(list(scopes) if scopes is not None else None, accounts, actions)
+    wanted = check_limits(list(scopes) if scopes is not None else None, accounts, actions, approval)
     key_id = ids.nanoid(16)
     secret = f"v1.{REGION}.{key_id}.{ids.secret_token()}"
     tx.add(
@@ -275,6 +306,7 @@ async def create_api_key(
             scopes=check_scopes(DEFAULT if wanted is None else wanted),
             allowed_accounts=list(dict.fromkeys(accounts)) if accounts is not None else None,
             allowed_actions=list(dict.fromkeys(actions)) if actions is not None else None,
+            approval=approval,
             enabled=True,
             created_at=clock.now(),
         )

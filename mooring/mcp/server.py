@@ -73,7 +73,7 @@ async def _list_tools(
 
 
 def _position(cursor: str | None) -> int:
-    return int(cursor) if cursor is not None and cursor.isdigit() and len(cursor) < 10 else 0
+    return int(cursor) if cursor is not None and cursor.isascii() and cursor.isdigit() and len(cursor) < 10 else 0
 
 
 def _two_tools(key: str, title: str) -> list[dict[str, Any]]:
@@ -100,6 +100,8 @@ async def _call_tool(ctx: ServerRequestContext[Any], params: types.CallToolReque
         if asked.mode == "search_execute":
             return await _searched_or_run(asked, params.name, arguments)
         return _told(await _run(asked, params.name, arguments, asked.style))
+    except errors.ApprovalRequired as e:
+        return _content({"status": "pending_approval", "message": e.message, "hint": e.error_hint, **e.extra})
     except errors.MooringError as e:
         # A refusal is a result that the model can read and act on, not a fault of the protocol.
         return _refused(e)

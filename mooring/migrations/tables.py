@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mooring.accounts import models as accounts
+from mooring.actions import models as actions
 from mooring.auth_configs import models as auth_configs
 from mooring.connect import models as connect
 from mooring.identity import audit_models, user_models
@@ -12,5 +13,17 @@ from mooring.kit.db import Base
 from mooring.logs import models as logs
 from mooring.webhooks import models as webhooks
 
-MODULES = (idempotency, jobs, identity, user_models, audit_models, auth_configs, accounts, connect, logs, webhooks)
+MODULES = (
+    idempotency,
+    jobs,
+    identity,
+    user_models,
+    audit_models,
+    auth_configs,
+    accounts,
+    actions,
+    connect,
+    logs,
+    webhooks,
+)
 METADATA = Base.metadata

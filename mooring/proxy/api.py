@@ -111,6 +111,7 @@ async def _perform(
     try:
         if method not in service.SAFE_METHODS:
             caller.require("unified:write")
+            caller.require_free_hand()
         if not account_id:
             raise errors.BadRequest("the header x-account-id is missing", hint="Send the id of a linked account in it.")
         ask = ask_of(method, body, request.headers.get("prefer"), request.headers.get("x-mooring-retry"))

@@ -100,7 +100,11 @@ async def _serve(context: Context, exchange: Exchange, query: str, entry: Entry,
         entry.keep_details(errors_only=identity.advanced_logs == "errors", days=identity.advanced_logs_days)
     identity.require_address(entry.source_ip)
     method = exchange.method
-    identity.require("unified:read" if method in service.SAFE_METHODS else "unified:write")
+    if method in service.SAFE_METHODS:
+        identity.require("unified:read")
+    else:
+        identity.require("unified:write")
+        identity.require_free_hand()
     if not account_id:
         raise errors.BadRequest("the header x-account-id is missing", hint="Send the id of a linked account in it.")
     identity.require_account(account_id)

@@ -43,6 +43,7 @@ class Scene:
     kept_log: str
     config: str
     webhook: str
+    approval: str
 
 
 def _dialog(page: Page) -> None:
@@ -91,6 +92,8 @@ def states(scene: Scene) -> list[State]:
         State("account", f"{p}/accounts/{scene.accounts[0]}"),
         State("account-link", f"{p}/accounts", _open("Link an account")),
         State("tester", f"{p}/accounts/{scene.accounts[0]}/tester?path=/api/employees", _send),
+        State("approvals", f"{p}/approvals"),
+        State("approval", f"{p}/approvals/{scene.approval}"),
         State("logs", f"{p}/logs"),
         State("log", f"{p}/logs/{scene.failed_log}"),
         State("log-refused", f"{p}/logs/{scene.refused_log}"),
@@ -156,9 +159,23 @@ def furnish(hub: Hub, provider: Sandbox) -> Scene:
     owner.get(f"/dashboard/p/{first}/logs")
     rows = project.http.get("/requests/logs").json()["data"]
     owner.post(f"/dashboard/p/{first}/connectors/new/github/unavailable", {"reason": "Needs the partner agreement"})
+    agent = {"label": "assistant", "scope": "actions:execute", "approval": "delete"}
+    helper = Project(hub, first, shown_secret(owner.post(f"/dashboard/p/{first}/api-keys", agent)))
+    call = {"action": "delete_employee", "path": {"id": "emp_acme_001"}}
+    waiting = helper.http.post("/actions/rpc", json=call, headers={"x-account-id": accounts[0]}).json()
     by_status = {row["status"]: row["id"] for row in rows}
     webhook = made.json()["id"]
-    return Scene(hub, first, tuple(accounts), by_status[412], by_status[404], by_status[200], oauth["id"], webhook)
+    return Scene(
+        hub,
+        first,
+        tuple(accounts),
+        by_status[412],
+        by_status[404],
+        by_status[200],
+        oauth["id"],
+        webhook,
+        waiting["approval"]["id"],
+    )
 
 
 def sign_in(context: BrowserContext, hub: Hub, email: str = "owner@example.com") -> None:

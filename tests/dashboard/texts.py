@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 FOLDER = Path(__file__).resolve().parents[2] / "mooring" / "dashboard"
 _CALL = re.compile(r"""\bt\(\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)')\s*[,)]""")
@@ -13,6 +14,7 @@ def texts() -> set[str]:
     """Every text that stands in a template or a page as a literal, and those of the tables that pages translate."""
     from mooring.accounts import lifecycle
     from mooring.accounts.forecast import REASONS
+    from mooring.actions.approvals import State
     from mooring.dashboard import explain
     from mooring.dashboard.notes import NOTES
     from mooring.dashboard.pages import connectors, link, search, settings, webhooks
@@ -30,6 +32,7 @@ def texts() -> set[str]:
         *PROJECT_ROLES,
         *ORGANIZATION_ROLES,
         *webhooks.STATUSES,
+        *get_args(State),
         "production",
         "test",
         "user",

@@ -35,10 +35,17 @@ async def create(view: View) -> Response:
     """Make a key and show it this once."""
     form = await view.form()
     label = users.clean_name(form.get("label"), "label")
-    if not form.all("scope"):
+    accounts, actions = form.get("accounts").split() or None, form.get("actions").split() or None
+    approval = form.get("approval") or None
+    scopes = form.all("scope")
+    if accounts or actions or approval:  # the form says that such a key can only make calls
+        scopes = [scope for scope in scopes if scope in service.scopes_within(actions)]
+    if not scopes:
         raise errors.ValidationFailed("a key without scopes may do nothing", errors=["scope: choose at least one"])
     async with view.context.db.begin() as tx:
-        made = await service.create_api_key(tx, view.project_id, label, form.all("scope"))
+        made = await service.create_api_key(
+            tx, view.project_id, label, scopes, accounts=accounts, actions=actions, approval=approval
+        )
     answer = render(view, "api_key_made.html", secret=made.secret, label=label)
     answer.headers["hx-retarget"] = "#dialog"
     return answer
