@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -14,6 +15,8 @@ from mooring.errors import ConfigurationError
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+_PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)*")
 _KEY_CHARS = re.compile(r"[\x21-\x39\x3b-\x7e]{32,256}")  # printable ASCII without space and ':'
 
 
@@ -42,8 +45,10 @@ def _postgresql(value: str) -> str:
     except ValueError:
         raise ValueError("is malformed; write postgresql://user:password@host:5432/database") from None
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    if unknown := sorted(set(options) - {"host", "port", "ssl", "sslmode"}):
-        raise ValueError(f"has the option {unknown[0]!r}; host, port and sslmode are known")
+    if unknown := sorted(set(options) - {"host", "port", "ssl", "sslmode", "schema"}):
+        raise ValueError(f"has the option {unknown[0]!r}; host, port, sslmode and schema are known")
+    if "schema" in options and not NAME.fullmatch(options["schema"]):
+        raise ValueError("has a schema that is no plain name such as mooring")
     if not host and not options.get("host"):
         raise ValueError("names no host; write postgresql://user:password@host:5432/database")
     mode = options.pop("sslmode", None) or options.get("ssl")  # libpq's word for what the driver calls `ssl`
@@ -71,10 +76,12 @@ def web_origin(value: str) -> str | None:
 
 
 def _public_url(value: str) -> str:
-    origin = web_origin(value.rstrip("/"))
-    if origin is None:
-        raise ValueError("must be an address such as https://hub.example.com, without path, query or user name")
-    return origin
+    scheme, _, rest = value.rstrip("/").partition("://")
+    authority, slash, path = rest.partition("/")
+    origin = web_origin(f"{scheme}://{authority}")
+    if origin is None or not _PATH.fullmatch(slash + path):
+        raise ValueError("must be an address such as https://hub.example.com, without query or user name")
+    return origin + slash + path
 
 
 def _issuer(value: str) -> str:
@@ -121,6 +128,31 @@ def _origins(value: str) -> tuple[str, ...]:
         if origin is None:
             raise ValueError(f"has the entry {entry!r}; each must be an exact origin such as https://app.example.com")
         out.append(origin)
+    return tuple(out)
+
+
+def _modules(value: str) -> tuple[str, ...]:
+    out = tuple(filter(None, (part.strip() for part in value.split(","))))
+    for entry in out:
+        if not all(part.isidentifier() for part in entry.split(".")):
+            raise ValueError(f"has the entry {entry!r}; each must be the name of a Python module such as acme_hub")
+    return out
+
+
+def _networks(value: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    out = []
+    for entry in filter(None, (part.strip() for part in value.split(","))):
+        try:
+            network = ip_network(entry, strict=True)
+        except ValueError:
+            raise ValueError(
+                f"has the entry {entry!r}; each must be an address or a network such as 10.0.0.0/8"
+            ) from None
+        if network.prefixlen == 0:
+            raise ValueError(
+                f"has the entry {entry!r}: whoever is trusted may say any address, so it can't be everybody"
+            )
+        out.append(network)
     return tuple(out)
 
 
@@ -187,7 +219,8 @@ class Settings:
     )
     database_url: str | None = _setting(
         "MOORING_DATABASE_URL",
-        "postgresql://user:password@host:5432/database (`?sslmode=…` as in libpq), or sqlite:////absolute/path/file.db.",
+        "postgresql://user:password@host:5432/database (`?sslmode=…` as in libpq, `?schema=…` for a schema of its own), "
+        "or sqlite:////absolute/path/file.db.",
         _database_url,
         default=None,
         shown="SQLite in the data folder",
@@ -195,10 +228,19 @@ class Settings:
     )
     public_url: str | None = _setting(
         "MOORING_PUBLIC_URL",
-        "Address at which browsers and providers reach this hub; callback URLs are built from it and from nothing else.",
+        "Address at which browsers and providers reach this hub; callback URLs are built from it and from nothing else. It "
+        "has a path in library mode only.",
         _public_url,
         default=None,
         shown="http:// and the address that `serve` listens on",
+    )
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = _setting(
+        "MOORING_TRUSTED_PROXIES",
+        "Addresses or networks of your reverse proxies, comma separated: from these, and from nobody else, "
+        "`X-Forwarded-For` says who calls. Needed for address limits, throttles and audit; no other such header is read.",
+        _networks,
+        default=(),
+        shown="none: the peer is the caller",
     )
     master_keys: str | None = _setting(
         "MOORING_MASTER_KEYS",
@@ -273,6 +315,13 @@ class Settings:
         default=False,
         shown="no",
     )
+    python_modules: tuple[str, ...] = _setting(
+        "MOORING_PYTHON_MODULES",
+        "Installed Python modules, comma separated, whose functions connectors may run as steps of actions.",
+        _modules,
+        default=(),
+        shown="none",
+    )
     allowed_origins: tuple[str, ...] = _setting(
         "MOORING_ALLOWED_ORIGINS",
         "Origins of pages that embed the Hub of any project, comma separated, beside those that PATCH /project sets.",
@@ -319,6 +368,14 @@ class Settings:
         shown="none: /metrics is off",
         secret=True,
     )
+    bundle_passphrase: str | None = _setting(
+        "MOORING_BUNDLE_PASSPHRASE",
+        "What `mooring accounts export` encrypts a bundle with, and `import` opens it; the hub itself has no use for it.",
+        str,
+        default=None,
+        shown="none: the commands ask",
+        secret=True,
+    )
     log_level: str = _setting(
         "MOORING_LOG_LEVEL", "debug, info, warning or error.", _log_level, default="info", shown="info"
     )
@@ -343,7 +400,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     known = {f.metadata["env"]: f for f in fields(Settings)}
     values: dict[str, Any] = {}
     for name, f in known.items():
-        raw = env.get(name)
+        raw = _given(env, name, may_be_file=name in FILED)
         if raw is None or raw == "":
             continue
         try:
@@ -354,9 +411,27 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     return Settings(**values)
 
 
+FILED = frozenset(f.metadata["env"] for f in fields(Settings) if f.metadata["secret"]) - {"MOORING_MASTER_KEYS"}
+"""Settings that hold secrets: `NAME_FILE` may name a file with the value. Master keys have a file of their own kind."""
+
+
+def _given(env: Mapping[str, str], name: str, *, may_be_file: bool) -> str | None:
+    """The text of a setting, from the environment or from the file that is named there. Raises ConfigurationError."""
+    raw, path = env.get(name), env.get(f"{name}_FILE") if may_be_file else None
+    if not path:
+        return raw
+    if raw:
+        raise ConfigurationError(f"{name} and {name}_FILE are both set; keep one of them")
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as e:
+        reason = getattr(e, "strerror", None) or "is no text"
+        raise ConfigurationError(f"{name}_FILE: can't read {path}: {reason}") from None
+
+
 def unknown(environ: Mapping[str, str] | None = None) -> list[str]:
     """Names that start with `MOORING_` and mean nothing: a typing error must not silently mean "default"."""
-    known = {f.metadata["env"] for f in fields(Settings)}
+    known = {f.metadata["env"] for f in fields(Settings)} | {f"{name}_FILE" for name in FILED}
     env = os.environ if environ is None else environ
     return sorted(name for name in env if name.startswith("MOORING_") and name not in known)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ GOOD = [
     ("MOORING_DATABASE_URL", "sqlite:////var/lib/x.db", "sqlite:////var/lib/x.db"),
     ("MOORING_PUBLIC_URL", "https://Hub.Example.com:443/", "https://hub.example.com"),
     ("MOORING_PUBLIC_URL", "http://[::1]:8080", "http://[::1]:8080"),
+    ("MOORING_PUBLIC_URL", "https://Hub.Example.com/Integrations/", "https://hub.example.com/Integrations"),
     ("MOORING_ALLOWED_ORIGINS", " https://A.example , http://b:3000/,", ("https://a.example", "http://b:3000")),
     ("MOORING_EGRESS_ALLOW", "127.0.0.1:4300,[::1]:4300,redmine.lan:80", "127.0.0.1:4300,[::1]:4300,redmine.lan:80"),
     ("MOORING_LOG_LEVEL", "WARNING", "warning"),
@@ -25,6 +27,7 @@ GOOD = [
     ("MOORING_OIDC_ISSUER", "https://login.example.com/tenant", "https://login.example.com/tenant"),
     ("MOORING_OIDC_CLIENT_ID", "hub", "hub"),
     ("MOORING_EGRESS_ADDRESSES", "192.0.2.1, 2001:db8::1", "192.0.2.1, 2001:db8::1"),
+    ("MOORING_TRUSTED_PROXIES", "10.0.0.0/8, ::1", (ip_network("10.0.0.0/8"), ip_network("::1"))),
     ("MOORING_REDIS_URL", "redis://[::1]:6379/2", "redis://[::1]:6379/2"),
     ("MOORING_REDIS_URL", "rediss://u:p@h?ssl_ca_certs=/ca.pem", "rediss://u:p@h?ssl_ca_certs=/ca.pem"),
 ]
@@ -46,7 +49,8 @@ WRONG = [
     ("MOORING_DATABASE_URL", "sqlite://relative.db"),
     ("MOORING_PUBLIC_URL", "hub.example.com"),
     ("MOORING_PUBLIC_URL", "ftp://hub.example.com"),
-    ("MOORING_PUBLIC_URL", "https://hub.example.com/mooring"),
+    ("MOORING_PUBLIC_URL", "https://hub.example.com/a//b"),
+    ("MOORING_PUBLIC_URL", "https://hub.example.com/../b"),
     ("MOORING_PUBLIC_URL", "https://hub.example.com?x=1"),
     ("MOORING_PUBLIC_URL", "https://user@hub.example.com"),
     ("MOORING_PUBLIC_URL", "https://hub.example.com:99999"),
@@ -56,6 +60,10 @@ WRONG = [
     ("MOORING_BOOTSTRAP_API_KEY", "sekret " + "k" * 32),
     ("MOORING_BOOTSTRAP_API_KEY", "sekret" + "k" * 251),
     ("MOORING_EGRESS_ALLOW", "10.0.0.0/8"),
+    ("MOORING_TRUSTED_PROXIES", "proxy.lan"),
+    ("MOORING_TRUSTED_PROXIES", "10.0.0.1/8"),
+    ("MOORING_TRUSTED_PROXIES", "0.0.0.0/0"),
+    ("MOORING_TRUSTED_PROXIES", "10.0.0.1,::/0"),
     ("MOORING_EGRESS_ALLOW", "redmine.lan"),
     ("MOORING_EGRESS_ALLOW", "*.lan:80"),
     ("MOORING_EGRESS_ALLOW", "redmine.lan:0"),
@@ -115,3 +123,24 @@ def test_a_repr_shows_no_secret() -> None:
 
 def test_names_that_mean_nothing_are_found() -> None:
     assert unknown({"MOORING_DATABASE": "x", "MOORING_DATA_DIR": "x", "OTHER": "x"}) == ["MOORING_DATABASE"]
+
+
+def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "url"
+    file.write_text("postgres://u:p@db/x\n")
+    assert load({"MOORING_DATABASE_URL_FILE": str(file)}).database_url == "postgresql://u:p@db/x"
+    assert unknown({"MOORING_DATABASE_URL_FILE": "x", "MOORING_REDIS_URL_FILE": "x"}) == []
+    assert unknown({"MOORING_PUBLIC_URL_FILE": "x"}) == ["MOORING_PUBLIC_URL_FILE"]
+
+
+def test_a_file_that_does_not_serve_is_refused_by_name_without_its_secret(tmp_path: Path) -> None:
+    file = tmp_path / "url"
+    file.write_text("mysql://u:sekret@h/x")
+    for environ, said in (
+        ({"MOORING_DATABASE_URL_FILE": str(file)}, "MOORING_DATABASE_URL has the scheme"),
+        ({"MOORING_DATABASE_URL_FILE": str(file), "MOORING_DATABASE_URL": "sqlite:////x"}, "are both set"),
+        ({"MOORING_DATABASE_URL_FILE": str(tmp_path / "gone")}, "MOORING_DATABASE_URL_FILE: can't read"),
+    ):
+        with pytest.raises(ConfigurationError) as refusal:
+            load(environ)
+        assert said in str(refusal.value) and "sekret" not in str(refusal.value)

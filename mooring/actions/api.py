@@ -21,7 +21,7 @@ from mooring.connectors.actions import Action
 from mooring.connectors.definition import Connector
 from mooring.identity.api import caller_with
 from mooring.identity.service import Caller
-from mooring.kit.body import Flag, Number, Whole
+from mooring.kit.body import WRITTEN, Flag
 from mooring.kit.web import Json
 from mooring.logs.writer import Entry
 from mooring.proxy import heartbeat, service
@@ -62,8 +62,8 @@ class SearchRequest(BaseModel):
 
     query: str = Field(min_length=1, max_length=1000)
     connector: str | None = None
-    top_k: Whole | None = Field(None, ge=1, le=100)
-    min_similarity: Number | None = Field(None, ge=0, le=1)
+    top_k: Annotated[int, Field(ge=1, le=100), WRITTEN] | None = None
+    min_similarity: Annotated[float, Field(ge=0, le=1), WRITTEN] | None = None
     project_id: str | None = None
 
 

@@ -13,7 +13,8 @@ import orjson
 from mooring import errors
 from mooring.accounts.context import Context
 from mooring.accounts.serving import Serving
-from mooring.actions import outcomes, paging
+from mooring.actions import functions, outcomes, paging
+from mooring.actions.functions import PythonStep, Sender
 from mooring.actions.inputs import Arguments, gather
 from mooring.actions.mapping import mapped
 from mooring.actions.paging import Position
@@ -60,6 +61,7 @@ class _Run:
     account: Account
     wait: float
     open: Opener | None = None
+    modules: Sequence[str] = ()  # whose functions may run
     left: int = MOST_REQUESTS
 
 
@@ -109,12 +111,13 @@ async def run(
     *,
     wait: float = service.QUEUE_SECONDS,
     open: Opener | None = None,
+    modules: Sequence[str] = (),
 ) -> Result:
-    """Run the action, within the contract's minute.
+    """Run the action, within the contract's minute. Functions run of these `modules` alone.
 
     Raises what `exchange` raises, the refusals that the provider's answers mean, and RequestTooSlow.
     """
-    running = _Run(exchange, connector, account, wait, open)
+    running = _Run(exchange, connector, account, wait, open, modules)
     try:
         async with asyncio.timeout(service.LIFE_SECONDS):
             if action.program is not None:
@@ -206,6 +209,8 @@ async def _step(running: _Run, step: Step, scope: dict[str, Any], depth: int) ->
 async def _once(running: _Run, step: Step, scope: dict[str, Any], depth: int) -> Any:
     if step.values is not None:
         return fill(step.values, scope)
+    if step.python is not None:
+        return await functions.run(step.python, running.modules, PythonStep(scope, _sender(running)))
     if step.call is not None:
         other = running.connector.actions[step.call]
         given = fill(step.arguments, scope)
@@ -224,6 +229,21 @@ async def _once(running: _Run, step: Step, scope: dict[str, Any], depth: int) ->
         )
         everything += answered.data if isinstance(answered.data, list) else []
     return everything
+
+
+def _sender(running: _Run) -> Sender:
+    """Sends what a function asks for, counted and judged like every other request of the action."""
+
+    async def send(ask: Call) -> Whole:
+        running.left -= 1
+        if running.left < 0:
+            raise errors.Unprocessable(f"the action needs more than {MOST_REQUESTS} requests to the provider")
+        ask.wait = running.wait
+        whole, _ = await running.exchange(ask)
+        outcomes.judge(running.connector, (), whole)
+        return whole
+
+    return send
 
 
 async def _request(
@@ -301,6 +321,7 @@ def _call(
         headers=raw(list(headers.items())),
         body=body,
         url=turned.url,
+        base=request.base_url,
         wait=running.wait,
     )
 

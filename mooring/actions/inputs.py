@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,6 +16,7 @@ from mooring.connectors.actions import PLACES, Action, Input, Place
 from mooring.connectors.s1.program import InputRule
 
 _MISSING: Final = object()
+_WHOLE: Final = re.compile(r"-?[0-9]{1,40}")
 _SWITCHES: Final = frozenset({"debug", "next", "page_size"})  # of every call, in `query`
 
 

@@ -74,6 +74,7 @@ async def logged(
         action = action_of(serving.connector, name)
         entry.action = listing.name_of(serving.connector, action)
         caller.require_action(entry.action)
+        caller.require_effects(reads=action.reads)
         arguments = gather(action, given, next=next)
         if approvals.is_needed(caller, action):
             await approvals.require(context, caller, serving, action, arguments)
@@ -86,6 +87,7 @@ async def logged(
             arguments,
             wait=wait,
             open=engine.opener(context, serving),
+            modules=context.settings.python_modules,
         )
         status, code = 200, ""
         return result

@@ -27,6 +27,7 @@ from mooring.diagnosis.table import CAUSES
 VERBS = ("get", "post", "put", "patch", "delete")
 _STATUS = re.compile(r"[1-5](\d\d|xx)")
 _INPUT = re.compile(r"(string|integer|number|boolean|datetime|object|file)(\[\])?!?")
+_FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 _PATH = re.compile(r"/(?!/)|\?|https?://|\$\{")
 
 Effect = Literal["read", "write", "delete", "search", "execute"]
@@ -72,7 +73,14 @@ def _error_rules(value: Any) -> Any:
     return [{"status": status} | (rule if isinstance(rule, dict) else {"as": rule}) for status, rule in value.items()]
 
 
+def _function(value: str) -> str:
+    if not _FUNCTION.fullmatch(value):
+        raise ValueError("a function is written `package.module:name`")
+    return value
+
+
 Path = Annotated[Text, AfterValidator(_path)]
+Function = Annotated[str, AfterValidator(_function)]
 Status = Annotated[str, BeforeValidator(plain_text, json_schema_input_type=str | int), AfterValidator(_status)]
 Input = Annotated[Any, BeforeValidator(_input, json_schema_input_type=str | dict[str, Any])]
 
@@ -179,6 +187,7 @@ class CallSpec(Spec):
     delete: Path | None = None
     headers: dict[str, Text] = Field(default_factory=dict)
     body: Any = None
+    base_url: Text | None = None  # instead of the connector's, for one call
 
     @property
     def verb(self) -> str | None:
@@ -194,10 +203,9 @@ class CallSpec(Spec):
 class StepSpec(CallSpec):
     """One step of an action that needs more than one call."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"python", "base_url"})
-
     id: str | None = None
     call: str | None = None  # another action
+    python: Function | None = None  # of an installed package
     set: dict[str, Any] | None = None
     input: dict[str, Any] | None = None
     query: dict[str, Any] = Field(default_factory=dict)
@@ -210,7 +218,7 @@ class StepSpec(CallSpec):
 
     @model_validator(mode="after")
     def _one_kind(self) -> StepSpec:
-        exactly_one("a step", self.model_fields_set, (*VERBS, "call", "set"))
+        exactly_one("a step", self.model_fields_set, (*VERBS, "call", "python", "set"))
         return self
 
 
@@ -244,7 +252,7 @@ class ExampleSpec(Spec):
 class ActionSpec(CallSpec):
     """A named call."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"python", "sync", "events", "base_url", "limits"})
+    later: ClassVar[frozenset[str]] = frozenset({"sync", "events", "limits"})
 
     label: str | None = None
     help: str | None = None
@@ -266,13 +274,14 @@ class ActionSpec(CallSpec):
         default_factory=list
     )
     errors: Errors = Field(default_factory=list)
+    python: Function | None = None  # of an installed package, instead of a request
     steps: list[StepSpec] = Field(default_factory=list)
     tests: list[ActionTestSpec] = Field(default_factory=list)
     examples: list[ExampleSpec] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _one_kind(self) -> ActionSpec:
-        exactly_one("an action", self.model_fields_set, (*VERBS, "steps"))
+        exactly_one("an action", self.model_fields_set, (*VERBS, "python", "steps"))
         return self
 
 

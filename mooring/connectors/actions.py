@@ -53,6 +53,7 @@ class ActionRequest:
     query: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, Template] = field(default_factory=dict)
     body: Any = None
+    base_url: Template | None = None  # of the account's values, instead of its method's
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class Step:
     id: str
     request: ActionRequest | None = None
     call: str | None = None
+    python: str | None = None  # `package.module:name`
     values: Mapping[str, Any] | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)  # of `call`
     when: Template | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -108,6 +108,8 @@ def _method(key: str, spec: AuthSpec, connector: ConnectorSpec, check: Checker) 
         check.template(value, scope, ("headers", name), of=key)
 
     base_url = _base_url(spec, connector, scope, at, check)
+    for where, text in _own_bases(connector):
+        check.url(text.rstrip("/"), scope, where, of=key)
     oauth2 = None
     if spec.oauth2:
         oauth2 = build_oauth2(spec.oauth2, setup, scope, (*at, "oauth2"), check)
@@ -220,6 +222,16 @@ def _credential(spec: AuthSpec, connector: ConnectorSpec, scope: Scope, at: Loca
 
 
 _PLAIN = "nothing in this credential is secret; set `secret: true`"
+
+
+def _own_bases(connector: ConnectorSpec) -> Iterator[tuple[Location, str]]:
+    """The base URLs that single calls have: the credential goes there too, so they are held against the same rules."""
+    for key, action in connector.actions.items():
+        if action.base_url is not None:
+            yield ("actions", key, "base_url"), action.base_url
+        for index, step in enumerate(action.steps):
+            if step.base_url is not None:
+                yield ("actions", key, "steps", index, "base_url"), step.base_url
 
 
 def _base_url(spec: AuthSpec, connector: ConnectorSpec, scope: Scope, at: Location, check: Checker) -> Template:

@@ -61,11 +61,14 @@ class _Compiler:
     def action(self) -> Action:
         spec, at = self._spec, self._at
         steps = tuple(self._step(index, step) for index, step in enumerate(spec.steps))
+        if spec.python is not None:  # a function takes whatever inputs are declared
+            steps = (Step(id="python", python=spec.python),)
+            self._used.update(spec.input)
         request = self._request(spec, spec.query, at) if spec.verb is not None else None
         result = self._tree(spec.result, (*at, "result"))
         inputs = tuple(self._inputs(spec, request))
         paging = self._paging(spec.page, (*at, "page"))
-        if spec.steps:
+        if steps:
             for one in inputs:
                 if one.name not in self._used:
                     self._check.fault((*at, "input", one.name), f"no step uses the input `{one.name}`", on_key=True)
@@ -108,6 +111,7 @@ class _Compiler:
             id=id,
             request=request,
             call=spec.call,
+            python=spec.python,
             values=values,
             arguments=arguments,
             when=when,
@@ -138,6 +142,7 @@ class _Compiler:
             query=self._tree(dict(query), (*at, "query")),
             headers=headers,
             body=self._tree(spec.body, (*at, "body")),
+            base_url=compile_template(spec.base_url.rstrip("/")) if spec.base_url is not None else None,
         )
 
     def _inputs(self, spec: ActionSpec, request: ActionRequest | None) -> Iterator[Input]:

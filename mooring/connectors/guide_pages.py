@@ -67,7 +67,7 @@ def _document(connector: Connector, guide: Guide, nonce: str) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<title>{title}</title><style nonce="{nonce}">{_STYLE}</style></head><body><main>'
-        f'<header><img src="/logos/{connector.key}.svg" alt="" width="48" height="48"><div><h1>{title}</h1>{about}</div>'
+        f'<header><img src="../logos/{connector.key}.svg" alt="" width="48" height="48"><div><h1>{title}</h1>{about}</div>'
         "</header>"
         f'<nav aria-label="Contents"><ul>{links}</ul></nav>{body}<footer>{docs}</footer></main></body></html>'
     )

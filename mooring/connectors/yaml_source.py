@@ -84,6 +84,9 @@ def read_yaml(text: str, *, max_nodes: int = MAX_NODES) -> Source:
     except yaml.reader.ReaderError as error:
         source.faults.append((Position(1, 1), f"not YAML: {error.reason}"))
         return source
+    except UnicodeEncodeError:
+        source.faults.append((Position(1, 1), "not YAML: half a surrogate pair"))
+        return source
     _Builder(source, max_nodes).build(node)
     return source
 
@@ -133,6 +136,9 @@ class _Builder:
         text = str(node.value)
         if node.tag == _STR:
             return text
+        if not _fits(node.tag, text):  # a tag that was written, such as `!!int abc`
+            self._source.faults.append((place, f"the tag `{node.tag}` does not fit its value"))
+            return None
         if node.tag == _INT:
             return int(text)
         if node.tag == _FLOAT:
@@ -143,6 +149,11 @@ class _Builder:
             return None
         self._source.faults.append((place, f"the tag `{node.tag}` is not supported"))
         return None
+
+
+def _fits(tag: str, text: str) -> bool:
+    pattern = next((pattern for known, pattern, _ in _RESOLVERS if known == tag), None)
+    return pattern is None or pattern.fullmatch(text) is not None or (tag == _NULL and not text)
 
 
 def _position(node: yaml.Node) -> Position:

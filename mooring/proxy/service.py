@@ -25,7 +25,8 @@ from mooring.logs.writer import Entry
 from mooring.protocol.budgets import pause_of
 from mooring.protocol.headers import Header, outbound, raw
 from mooring.protocol.redact import REDACTED, SecretScanner, redact_url
-from mooring.protocol.urls import join_path, origin_of
+from mooring.protocol.template import Template, Unresolved
+from mooring.protocol.urls import join_path, origin_of, validate_base_url
 from mooring.proxy import retries
 
 # Of one call up to the head of its answer, waiting and repetitions included (contract §1); longer where a connector's
@@ -70,6 +71,8 @@ class Call:
     body: bytes | AsyncIterable[bytes] | None = field(default=None, repr=False)
     url: str | None = None
     length: int | None = None
+    base: Template | None = None
+    """Replaces the base URL, wherever it lies: from the connector's file, never from a caller."""
     wait: float = QUEUE_SECONDS  # for a place inside the provider's rate limit; 0 also turns repetitions off
     late: Callable[[Mapping[str, Any], Injection], Late] | None = field(default=None, repr=False)
 
@@ -116,14 +119,19 @@ class UncuredAccounts:
 _uncured = UncuredAccounts()
 
 
+def require_passable(method: str) -> None:
+    """Refuse the methods that echo a request or open a tunnel (rule P8)."""
+    if method in FORBIDDEN_METHODS:
+        raise errors.MethodNotAllowed(f"{method} is not passed on", headers={"allow": ALLOW})
+
+
 async def call(context: Context, project: ProjectId, account_id: str, ask: Call, entry: Entry) -> Answer:
     """Make the call. Fills the log entry as it goes.
 
     Raises NotFound, AccountInactive, AccountExpiredCredentials before anything is sent; BadRequest for a path that leaves
     the base URL; ProviderError, EgressBlocked and RequestTooSlow when the provider can't be reached.
     """
-    if ask.method in FORBIDDEN_METHODS:
-        raise errors.MethodNotAllowed(f"{ask.method} is not passed on", headers={"allow": ALLOW})
+    require_passable(ask.method)
     begun = time.perf_counter()
     serving = await context.accounts.get(project, account_id)
     end = begun + max(LIFE_SECONDS, serving.connector.first_byte_seconds)
@@ -213,23 +221,30 @@ async def _after_unauthorized(context: Context, serving: Serving) -> Serving | N
 
 
 async def _serving_now(context: Context, serving: Serving) -> Serving | None:
-    """The account as it is now, or None when it was deleted, suspended or disabled while the call was under way."""
+    """The account as it is now, or None when it was deleted, suspended or disabled while the call was under way.
+
+    Raises AccountHandedOver: what the provider says to the old token then is nobody's fault.
+    """
     try:
         current = await context.accounts.get(serving.project_id, serving.id)
         current.require_serving()
+    except errors.AccountHandedOver:
+        raise
     except errors.MooringError:
         return None
     return current
 
 
 async def _send(context: Context, serving: Serving, ask: Call, entry: Entry, end: float) -> Answer:
-    planned = serving.planned(context.vault) if ask.late is None else None
+    planned = serving.planned(context.vault) if ask.late is None and ask.base is None else None
     if planned is not None:
         injection, secrets = planned
         given = ask.headers
     else:
         opened, scope = serving.open(context.vault)
         injection, secrets = inject(serving.method, scope), list(opened.values())
+        if ask.base is not None:
+            injection = based(injection, ask.base, scope)
         given = ask.headers
         if serving.connector.headers:
             given = with_defaults(serving.connector, scope, ask.headers)
@@ -345,6 +360,14 @@ async def _signed(signer: Signer, ask: Call, url: str, headers: list[Header]) ->
     return ask, signer.sign(ask.method, url, headers, body)
 
 
+def based(injection: Injection, base: Template, scope: Mapping[str, Any]) -> Injection:
+    """The injection under another base URL. Raises Unprocessable for a value that the account lacks."""
+    try:
+        return replace(injection, base_url=validate_base_url(base.render(scope)))
+    except Unresolved as e:
+        raise errors.Unprocessable(f"the account lacks a value that its connector needs: {e}") from None
+
+
 def written(
     connector: Connector, scope: Mapping[str, Any], late: Late
 ) -> tuple[Sequence[Header], Injection, str, bytes | None]:
@@ -415,6 +438,11 @@ def preferred_wait(prefer: str) -> float:
     """Seconds that a caller is ready to wait for its turn: `wait=N` of Prefer (RFC 7240 §4.3), at most a minute."""
     for part in prefer.split(","):
         name, _, value = part.partition(";")[0].partition("=")
-        if name.strip().lower() == "wait" and (text := value.strip().strip('"')).isdigit():
+        if name.strip().lower() == "wait" and _is_whole(text := value.strip().strip('"')):
             return min(60.0, float(text[:6]))
     return QUEUE_SECONDS
+
+
+def _is_whole(text: str) -> bool:
+    # Not `isdigit` alone: it says yes to a superscript two, which no float is made of.
+    return text.isascii() and text.isdigit()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -83,7 +82,7 @@ def decoded(value: Any) -> bytes:
         raise errors.Unprocessable("the content of the file is missing; give it as base64")
     try:
         return base64.b64decode(value.partition(";base64,")[2] or value, validate=True)
-    except binascii.Error:
+    except ValueError:
         raise errors.Unprocessable("the content of the file is not base64") from None
 
 

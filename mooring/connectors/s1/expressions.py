@@ -20,7 +20,7 @@ from mooring.connectors.s1.functions import function_table, method_table
 from mooring.connectors.s1.jsonpath import compile_path
 from mooring.protocol.expression_lexer import ExpressionError, Token, tokenize
 from mooring.protocol.expression_values import MAX_TEXT, UNDEFINED, to_text
-from mooring.protocol.expressions import Expression, compile_expression
+from mooring.protocol.expressions import MAX_LENGTH, Expression, compile_expression
 
 __all__ = ["UNDEFINED", "Placeholder", "S1Expression", "compile_s1"]
 
@@ -81,7 +81,7 @@ def compile_s1(text: str, *, strict: bool) -> S1Expression:
     inner = trimmed[2:-2] if braced else ""
     body = (inner if braced else trimmed).replace("$.", "").strip()
     references = frozenset(_REFERENCE.findall(body))
-    if _PLACEHOLDER.search(body):
+    if _PLACEHOLDER.search(body, 0, body.rfind("}") + 1):  # else each `${` would be followed to the end of the text
         return _interpolation(text, trimmed, body, references, strict=strict)
     notes: list[str] = []
     try:
@@ -122,6 +122,8 @@ def _jexl(body: str, *, strict: bool) -> tuple[Run, list[str]]:
     notes: list[str] = []
     if not body:
         return (lambda _scope: UNDEFINED), notes
+    if len(body) > MAX_LENGTH:
+        raise ExpressionError(f"an expression may have {MAX_LENGTH} characters, this one has {len(body)}", 0)
     if _PIPE.search(_STRING.sub("", body)):
         notes.append("there are no transforms (`a|b`): the value is undefined")
         return (lambda _scope: UNDEFINED), notes
@@ -154,7 +156,7 @@ def _interpolation(
 ) -> S1Expression:
     parts: list[str | Placeholder] = []
     at = 0
-    for match in _PLACEHOLDER.finditer(body):
+    for match in _PLACEHOLDER.finditer(body, 0, body.rfind("}") + 1):
         if match.start() > at:
             parts.append(body[at : match.start()])
         at = match.end()

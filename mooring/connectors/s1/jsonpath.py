@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from mooring.protocol.expression_lexer import ExpressionError
 from mooring.protocol.expression_values import UNDEFINED, truthy
-from mooring.protocol.expressions import compile_expression
+from mooring.protocol.expressions import MAX_LENGTH, compile_expression
 
 MAX_VISITS: Final = 200_000  # values that one path may look at
 
@@ -32,6 +32,8 @@ _REFUSED = re.compile(r"\$_|\$[^.\[]")
 def compile_path(text: str) -> Callable[[Any], Any]:
     """Parse a path that begins with `$`. Raises ExpressionError; the result never raises but for MAX_VISITS."""
     spaced = " " in text and "[" not in text
+    if len(text) > MAX_LENGTH:
+        raise ExpressionError(f"a path may have {MAX_LENGTH} characters, this one has {len(text)}", 0)
     if not text.startswith("$") or _REFUSED.search(text) or spaced:
         raise ExpressionError("not a JSONPath", 0)
     steps = list(_steps(text))

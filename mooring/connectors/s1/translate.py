@@ -27,9 +27,9 @@ def translate(text: str, names: Mapping[str, str], method: str) -> str:
     trimmed = text.strip()
     braced = trimmed.startswith("{{") and trimmed.endswith("}}") and len(trimmed) > 4
     body = (trimmed[2:-2] if braced else trimmed).replace("$.", "").strip()
-    if _PLACEHOLDER.search(body):
+    if _PLACEHOLDER.search(body, 0, body.rfind("}") + 1):
         pieces, at = [], 0
-        for match in _PLACEHOLDER.finditer(body):
+        for match in _PLACEHOLDER.finditer(body, 0, body.rfind("}") + 1):
             pieces += [body[at : match.start()], _template(match[1], names, method)]
             at = match.end()
         return "".join([*pieces, body[at:]])
