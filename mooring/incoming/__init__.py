@@ -1,0 +1,1 @@
+"""Webhooks that providers send to us: verified, told from their repetitions, passed on as events."""
