@@ -1,0 +1,1 @@
+"""Mooring inside other applications."""
