@@ -1,0 +1,1 @@
+"""Leaving and arriving: encrypted bundles of accounts between hubs, and lists of tokens from elsewhere."""
