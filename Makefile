@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install install-dev demo test check format faults bench profile docs shots hub-package lock clean
+.PHONY: help install install-dev demo test check format faults attack bench profile docs site shots hub-package lock clean sbom audit
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,7 +42,18 @@ check: $(VENV)/.dev ## Format, lint, types, layers, the catalogue, generated fil
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/mooring connectors check
 	@$(BIN)/mooring connectors lint
+	@$(BIN)/python scripts/check-dependencies
+	@$(MAKE) --no-print-directory sbom
 	@$(BIN)/python -m pytest tests/docs $(ARGS)
+
+sbom: $(VENV)/.dev ## Write what a hub runs with, hashes included, to build/sbom.json (CycloneDX)
+	@mkdir -p build
+	@PYTHONWARNINGS=ignore $(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
+		--of JSON -o build/sbom.json requirements.lock
+	@echo "build/sbom.json: $$(grep -c '"bom-ref": "requirements-' build/sbom.json) packages"
+
+audit: $(VENV)/.dev ## Ask for known vulnerabilities of the locked packages; says so when nobody can be asked
+	@$(BIN)/python scripts/check-dependencies --audit
 
 format: $(VENV)/.dev ## Put the code into shape
 	@$(BIN)/ruff format .
@@ -57,6 +68,16 @@ faults: $(VENV)/.dev ## Kill processes for an hour and more while tokens are ren
 		$(BIN)/python -m pytest tests/faults tests/webhooks/test_crash.py tests/identity/test_audit_chain.py \
 		tests/operations/test_keys.py::test_a_rotation_that_is_killed_ten_times_fails_no_read -s $(ARGS)
 
+attack: $(VENV)/.dev ## Attack a hub on this machine for an hour and more, and print what came of it
+	@scripts/install-test-deps --only postgres
+	@mkdir -p build && rm -f build/attack.txt
+	@MOORING_ATTACK_REPORT=$(CURDIR)/build/attack.txt MOORING_ATTACK_EXAMPLES=230 MOORING_ATTACK_CASES=25000 \
+		MOORING_ATTACK_REQUESTS=2400 MOORING_ATTACK_HALF_OPEN=500 MOORING_ATTACK_HALF_OPEN_SECONDS=60 \
+		MOORING_ATTACK_CALLS=180 MOORING_ATTACK_TENANTS=4 MOORING_ATTACK_BOMB_MB=512 MOORING_ATTACK_FUZZ=20000 \
+		$(BIN)/python -m pytest tests/attack -s $(ARGS)
+	@MOORING_ATTACK_REPORT=$(CURDIR)/build/attack.txt $(BIN)/python -m tests.attack.fuzz.run $${MOORING_ATTACK_SECONDS:-180}
+	@cat build/attack.txt
+
 bench: $(VENV)/.dev ## Measure; prints a table and writes bench/RESULTS.md
 	@scripts/install-test-deps --only bench
 	@$(BIN)/python -m bench --write $(ARGS)
@@ -67,6 +88,9 @@ profile: $(VENV)/.dev ## Profile the hot path under load; prints the list and wr
 
 docs: $(VENV)/.runtime ## Write the generated parts of docs/
 	@$(BIN)/python scripts/make-docs
+
+site: $(VENV)/.dev ## Build the documentation site into build/site
+	@$(BIN)/python scripts/make-site
 
 shots: $(VENV)/.dev ## Photograph every state of the Hub and of the dashboard into build/shots/
 	@scripts/install-test-deps --only chromium,node

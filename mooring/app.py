@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 from fastapi import FastAPI
@@ -26,9 +27,14 @@ from mooring.connect import api as connect_api
 from mooring.connect import assets, guides_api, hosted, hub_api, overview_api, pages, preflight_api
 from mooring.connectors import api as connectors_api
 from mooring.connectors import guide_pages
+from mooring.grants import api as grants_api
+from mooring.grants import oauth_api
+from mooring.grants import pages as grant_pages
 from mooring.identity import management_api, organizations_api, people_api, project_api, projects_api, users
-from mooring.kit import clock, ids
+from mooring.incoming import api as incoming_api
+from mooring.kit import clock, ids, json_body
 from mooring.kit.exchange import Exchange
+from mooring.kit.mounted import MountedExchange, unmounted
 from mooring.kit.server import SAFE_HEADERS, AsgiApp, Receive, Scope, Send
 from mooring.kit.web import DEFAULT_POLICY, Json, fault, install_error_handlers, limit_body, send_error
 from mooring.logs import api as logs_api
@@ -45,6 +51,7 @@ from mooring.webhooks import api as webhooks_api
 
 HUB_METHODS = b"GET, POST, PATCH, DELETE, OPTIONS"
 HUB_HEADERS = b"Content-Type, x-hub-session-token, x-hub-version, x-hub-provider"
+_HOT = proxy_handler.PREFIX.decode()
 UNIFIED_LIMIT = 20 << 20  # bytes; the JSON envelope of /unified/proxy may carry a file
 
 
@@ -81,9 +88,13 @@ def create_app(settings: Settings, *, public_url: str) -> Edge:
         approvals_api,
         actions_api,
         feedback_api,
+        grants_api,
+        oauth_api,
+        grant_pages,
         logs_api,
         metrics_api,
         webhooks_api,
+        incoming_api,
         search_api,
         management_api,
         people_api,
@@ -94,7 +105,7 @@ def create_app(settings: Settings, *, public_url: str) -> Edge:
         api.include_router(module.router)
     _add_health(api)
     tools = mcp_endpoint.Endpoint()
-    api.router.routes.append(mcp_endpoint.route(tools))
+    api.router.routes.extend(mcp_endpoint.routes(tools))
     return Edge(api, settings, public_url, tools)
 
 
@@ -149,7 +160,7 @@ async def _cors(context: Context, scope: Scope) -> list[tuple[bytes, bytes]]:
         origin = next((v for n, v in scope["headers"] if n == b"origin"), b"")
         out.append((b"vary", b"Origin"))
         asking = origin.decode("latin-1").lower()
-        if asking not in origins and asking != context.public_url:
+        if asking not in origins and asking != context.own_origin:
             return out
         allowed = origin
     out += [
@@ -171,12 +182,13 @@ class Edge:
         self.public_url = public_url
         self._context: Context | None = None
         self._pages: tuple[Context, AsgiApp] | None = None
-        self._https = public_url.startswith("https://")
+        # An application that mounted us speaks for its whole host itself.
+        self._https = public_url.startswith("https://") and not urlsplit(public_url).path
 
     @asynccontextmanager
-    async def running(self, *, supervised: bool = False) -> AsyncIterator[Context]:
+    async def running(self, *, supervised: bool = False, workers: int | None = None) -> AsyncIterator[Context]:
         """Open the parts of the process and close them again. Refreshes that run are finished first."""
-        context = await open_context(self._settings, public_url=self.public_url, supervised=supervised)
+        context = await open_context(self._settings, public_url=self.public_url, supervised=supervised, workers=workers)
         self._context = self.api.state.context = context
         link = await users.announce_set_up(context.db, self.public_url)
         if link is not None:
@@ -199,6 +211,14 @@ class Edge:
         context = self._context
         if context is None:
             await send_error(send, errors.Unavailable("this process is starting or stopping"), None)
+            return
+        try:
+            scope = unmounted(scope)
+        except errors.NotFound as e:
+            await send_error(send, e, None)
+            return
+        if scope["path"] == _HOT or scope["path"].startswith(f"{_HOT}/"):  # an application mounted us (decision 24)
+            await MountedExchange(scope, receive, send).run(self.call)
         else:
             await self._manage(context, scope, receive, send)
 
@@ -243,6 +263,8 @@ class Edge:
         try:
             _refuse_nul(scope)
             limited = limit_body(receive, limit) if limit else limit_body(receive)
+            if limit is None and json_body.is_json(scope):  # the envelope's body is the provider's to judge
+                limited = json_body.checked(limited)
             if dashboard_serves(path):
                 await self._dashboard(context)(scope, limited, reply)
             elif idempotent.applies(scope):

@@ -17,10 +17,12 @@ from mooring.accounts.models import Account
 from mooring.actions import approvals
 from mooring.auth_configs.models import AuthConfig
 from mooring.connect.models import ConnectionLaunch, ConnectSession, OAuthTransaction
+from mooring.grants import service as grants
 from mooring.identity import audit, projects, sessions, throttle, users
 from mooring.identity.models import Project
 from mooring.identity.service import ProjectId
 from mooring.identity.user_models import SignInState
+from mooring.incoming import service as incoming
 from mooring.kit import clock, idempotency, ids
 from mooring.kit.db import Change, Database
 from mooring.kit.jobs import Claim
@@ -29,6 +31,8 @@ from mooring.logs.models import LogStat, RequestDetail, RequestLog
 from mooring.webhooks import delivery
 
 log = structlog.get_logger(__name__)
+# Written at any MOORING_LOG_LEVEL: a missing line is what it is there to show.
+anchors = structlog.wrap_logger(None, wrapper_class=structlog.make_filtering_bound_logger("debug"))
 
 STATS_DAYS = 400
 BITE = 5000  # rows per transaction: a delete must never hold the writer for long
@@ -52,6 +56,8 @@ async def housekeeping(context: Context, _job: Claim) -> datetime | None:
         await throttle.purge(tx)
         await users.purge(tx)
         await approvals.purge(tx)
+        await incoming.purge(tx)
+        await grants.purge(tx)
     await delivery.prune(context.db)
     end = time.monotonic() + TURN
     rows = await drop_logs(context.db, now - timedelta(days=context.settings.log_retention_days), end)
@@ -62,10 +68,9 @@ async def housekeeping(context: Context, _job: Claim) -> datetime | None:
 
 
 async def anchor(context: Context, _job: Claim) -> datetime | None:
-    """Write the end of the audit log into the hub's log: a tail that is cut off later shows against this line."""
-    async with context.db.read() as tx:
-        entries, head = await audit.head(tx)
-    log.info("audit log", entries=entries, head=head)
+    """Write the end of the audit log, signed, into the hub's log: a tail that is cut off later shows against this line."""
+    end = await audit.anchor(context.db, context.vault)
+    anchors.info("audit log", entries=end.entries, head=end.head, seal=end.seal)
     return None
 
 

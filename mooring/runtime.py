@@ -69,10 +69,13 @@ async def prepare(settings: Settings) -> Database:
     return db
 
 
-async def open_context(settings: Settings, *, public_url: str, supervised: bool = False) -> Context:
+async def open_context(
+    settings: Settings, *, public_url: str, supervised: bool = False, workers: int | None = None
+) -> Context:
     """Open everything. Raises ConfigurationError with one line that names the setting.
 
-    `supervised` means that a courier runs beside this process, for the token requests of refreshes.
+    `supervised` means that a courier runs beside this process, for the token requests of refreshes. `workers` processes
+    share what a provider allows; without it, as many as the supervisor says.
     """
     forbid_core_dumps()
     if settings.redis_url and not is_installed():
@@ -95,7 +98,7 @@ async def open_context(settings: Settings, *, public_url: str, supervised: bool 
     courier = CourierClient(socket_path(settings.data_dir)) if supervised else None
     accounts = ServingAccounts(db, registry)
     counters = Counters()
-    workers = int(os.environ.get(WORKERS, "1"))
+    workers = workers or int(os.environ.get(WORKERS, "1"))
     shared = SharedServer(settings.redis_url) if settings.redis_url else None
     authenticate = Authenticator(db, per_minute=settings.key_rate_limit, share=1 / workers, shared=shared)
     follower.register(accounts.cache)

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
 
 import structlog
 import uvloop
@@ -22,6 +23,7 @@ from mooring.courier.server import follow_supervisor
 from mooring.errors import ConfigurationError
 from mooring.kit.process import give_back_memory
 from mooring.kit.server import listen
+from mooring.log_lines import JsonLines, last_look
 from mooring.metrics.exchange import sharing
 from mooring.proxy.handler import PREFIX
 from mooring.runtime import close_context, open_context
@@ -41,6 +43,10 @@ _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - translated, not bou
 def public_url_of(settings: Settings, host: str, port: int) -> str:
     """The address of this hub for browsers and providers: the setting, else where we listen."""
     if settings.public_url:
+        if urlsplit(settings.public_url).path:
+            raise ConfigurationError(
+                "MOORING_PUBLIC_URL has a path; only an application that mounts Mooring serves one"
+            )
         return settings.public_url
     shown = _ANY.get(host, host)
     return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
@@ -54,17 +60,16 @@ def configure_logging(level: str) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            last_look,
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(
-        level=logging.WARNING,
-        stream=sys.stderr,
-        format='{"level":"%(levelname)s","logger":"%(name)s","event":"%(message)s"}',
-    )
+    libraries = logging.StreamHandler(sys.stderr)
+    libraries.setFormatter(JsonLines())
+    logging.basicConfig(level=logging.WARNING, handlers=[libraries])
 
 
 def serve(settings: Settings, *, host: str, port: int) -> int:
@@ -92,19 +97,21 @@ def is_supervised() -> bool:
 async def _serve(settings: Settings, host: str, port: int, *, supervised: bool) -> None:
     app = create_app(settings, public_url=public_url_of(settings, host, port))
     stop = _stop_event(supervised=supervised)
-    async with (
-        app.running(supervised=supervised) as context,
-        sharing(context),
-        _background(context),
-        _exporting(context),
-    ):
+    async with app.running(supervised=supervised) as context, working(context):
         # What is there now stays: without it, full collections walk through it all and calls stand still meanwhile.
         gc.collect()
         gc.freeze()
         give_back_memory()
         gc.set_threshold(20_000, 20, 50)
         try:
-            listener = await listen(app, host=host, port=port, hot_prefix=PREFIX, hot=app.call)
+            listener = await listen(
+                app,
+                host=host,
+                port=port,
+                hot_prefix=PREFIX,
+                hot=app.call,
+                trusted_proxies=settings.trusted_proxies,
+            )
         except OSError as e:
             raise ConfigurationError(f"--host/--port: can't listen on {host}:{port}: {e.strerror}") from None
         log.info("serving", url=app.public_url, pid=os.getpid())
@@ -121,7 +128,7 @@ async def _work(settings: Settings, *, supervised: bool) -> None:
     public_url = settings.public_url or "http://127.0.0.1:8080"  # background work redirects nobody
     context = await open_context(settings, public_url=public_url, supervised=supervised)
     try:
-        async with sharing(context), _background(context), _exporting(context):
+        async with working(context):
             log.info("working", pid=os.getpid())
             await stop.wait()
             asyncio.get_running_loop().call_later(STOP_SECONDS, _give_up)
@@ -138,6 +145,13 @@ def _stop_event(*, supervised: bool) -> asyncio.Event:
     if supervised:
         follow_supervisor(loop, stop)
     return stop
+
+
+@contextlib.asynccontextmanager
+async def working(context: Context) -> AsyncIterator[None]:
+    """Do what a process does beside serving: jobs, recovery, its numbers, its traces."""
+    async with sharing(context), _background(context), _exporting(context):
+        yield
 
 
 @contextlib.asynccontextmanager

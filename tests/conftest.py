@@ -14,6 +14,7 @@ import pytest
 from tests.browser.chromium import browser, tab  # noqa: F401 - fixtures become known by their names here
 from tests.connectors.s1.samples import place_samples
 from tests.hub import TLS, Hub, Project, close_clients
+from tests.incoming.connectors import place as place_incoming
 from tests.sandbox.harness import Sandbox, start_sandbox, stop_sandbox
 from tests.servers.fixtures import (  # noqa: F401 - fixtures become known by their names here
     REDIRECT_URIS,
@@ -254,6 +255,7 @@ def connectors_dir(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Pa
     (folder / "assertions.yaml").write_text(assertion_connector(ports.spare[0]))
     (folder / "retrying.yaml").write_text(retrying_connector(ports.spare[0]))
     place_samples(folder, f"http://127.0.0.1:{ports.sandbox}")
+    place_incoming(folder, ports.sandbox)
     return folder
 
 

@@ -86,7 +86,7 @@ def test_migrate_refuses_a_schema_of_the_future(tmp_path: Path) -> None:
 
     mooring(tmp_path, "migrate")
     with sqlite3.connect(tmp_path / "data" / "mooring.db") as database:
-        database.execute("UPDATE alembic_version SET version_num = '9999'")
+        database.execute("UPDATE mooring_version SET version_num = '9999'")
     database.close()
     done = mooring(tmp_path, "migrate")
     assert done.returncode == 2

@@ -19,7 +19,7 @@ from mooring.auth_configs.models import AuthConfig
 from mooring.diagnosis.table import CAUSES
 from mooring.identity.api import caller_with
 from mooring.identity.service import Caller
-from mooring.kit.body import Body
+from mooring.kit.body import Body, Flag, one_of
 
 router = APIRouter(prefix="/accounts", tags=["Accounts"])
 
@@ -84,9 +84,9 @@ class AccountPatch(Body):
     origin_username: str | None = Field(None, max_length=500)
     label: Annotated[str, Field(max_length=500)] | dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
-    type: str | None = None
-    shared: bool | None = None
-    status: str | None = None
+    type: str | None = Field(None, json_schema_extra=one_of("production", "test"))
+    shared: Flag | None = None
+    status: str | None = Field(None, json_schema_extra=one_of("active", "suspended"))
 
 
 def render(

@@ -8,7 +8,7 @@ import structlog
 
 from mooring.courier.client import CourierClient, CourierUnavailableError
 from mooring.courier.wire import Delivered, Parcel
-from mooring.kit.http import BufferedResponse, HttpClient, OutboundRequest
+from mooring.kit.http import BufferedResponse, HttpClient, HttpFailure, OutboundRequest
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +35,10 @@ class Carriage:
                 response, number = await self._courier.send(parcel, request, deadline=deadline, max_bytes=max_bytes)
             except CourierUnavailableError:
                 log.warning("courier unreachable; sending from this process", account_id=self._parcel.account_id)
+            except HttpFailure as e:
+                if e.kind == "blocked":
+                    self._http.blocked += 1  # by the courier's guard; it has no /metrics of its own
+                raise
             else:
                 self._numbers.append(number)
                 return response

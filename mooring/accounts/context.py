@@ -45,6 +45,16 @@ class Context:
     shared: SharedServer | None = None  # where MOORING_REDIS_URL is set
     reloader: Reloader | None = None  # where MOORING_CONNECTORS_RELOAD is yes
 
+    @property
+    def prefix(self) -> str:
+        """The path of the public URL, under which an application mounted us: "" or such as "/integrations"."""
+        return urlsplit(self.public_url).path
+
+    @property
+    def own_origin(self) -> str:
+        """The public URL without its path."""
+        return self.public_url.removesuffix(self.prefix)
+
     def callback_url(self, connector_key: str) -> str:
         """The redirect URI of a connector: from configuration, never from a request's Host header (rule O8)."""
         return f"{self.public_url}/connect/oauth2/{connector_key}/callback"

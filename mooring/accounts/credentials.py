@@ -31,6 +31,9 @@ class Secrets:
     kept: Mapping[str, str] = field(default_factory=dict, repr=False)  # from the token answer, by `oauth2.keep`
     login: Mapping[str, str] = field(default_factory=dict, repr=False)  # secret values of the login after it, by `then`
 
+    def __reduce__(self) -> str:
+        raise TypeError("an open credential is never serialised")
+
     def scope(self) -> dict[str, Any]:
         """The names that templates may use."""
         out: dict[str, Any] = {**self.fields, **self.kept, **self.login}

@@ -11,6 +11,9 @@ Fact = Literal[
 
 STATUSES: Final[tuple[Status, ...]] = ("active", "inactive", "suspended", "error", "expired", "archived")
 
+HANDED_OVER: Final = "handed_over"
+"""Stored for an account that another hub took over; callers see `suspended`. Only `handover` brings it back."""
+
 _TABLE: Final[dict[tuple[str, Fact], Status]] = {
     ("active", "credentials_rejected"): "error",
     ("active", "refresh_failing"): "error",
@@ -28,6 +31,7 @@ _TABLE: Final[dict[tuple[str, Fact], Status]] = {
     ("error", "deleted"): "archived",
     ("expired", "deleted"): "archived",
     ("suspended", "deleted"): "archived",
+    (HANDED_OVER, "deleted"): "archived",
 }
 
 
@@ -53,6 +57,8 @@ def effective(status: str, *, config_active: bool) -> Status:
 
     Derived, so that enabling the config restores exactly what each account was (contract §3.6 C7).
     """
+    if status == HANDED_OVER:
+        return "suspended"
     if not config_active and status in {"active", "error", "expired"}:
         return "inactive"
     return status  # type: ignore[return-value]

@@ -138,9 +138,10 @@ async def count_by_status(tx: AsyncSession, project: ProjectId) -> dict[str, int
 
 async def _counts(tx: AsyncSession, project: ProjectId) -> Sequence[tuple[str, str | None, int]]:
     """Accounts by stored status and auth config, from the index alone."""
+    counted = [*(s for s in lifecycle.STATUSES if s != "archived"), lifecycle.HANDED_OVER]
     rows = await tx.execute(
         select(Account.status, Account.auth_config_id, func.count())
-        .where(Account.project_id == project, Account.status.in_([s for s in lifecycle.STATUSES if s != "archived"]))
+        .where(Account.project_id == project, Account.status.in_(counted))
         .group_by(Account.status, Account.auth_config_id)
     )
     return [(row[0], row[1], row[2]) for row in rows]

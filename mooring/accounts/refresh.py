@@ -127,6 +127,8 @@ class Refresher:
                 carriage = Carriage(self._http, self._courier, taken.parcel)
                 outcome = await self._left_behind(taken, carriage) or await self._run(taken, carriage)
                 self._counters.refresh(serving.connector.key, outcome.result)
+                if outcome.result == "over" and outcome.cause is not None:
+                    self._counters.grant_over(serving.connector.key, outcome.cause)
                 await carriage.stored()
                 self._accounts.forget(serving.id)
                 return outcome

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mooring import errors
-from mooring.accounts import service, tokens
+from mooring.accounts import lifecycle, service, tokens
 from mooring.accounts.context import Context
 from mooring.auth_configs import service as auth_configs
 from mooring.connectors.registry import Registry
@@ -43,6 +43,8 @@ async def enqueue(tx: AsyncSession, context: Parts, project: ProjectId, account_
     The job carries the tokens sealed: the account's own data key is gone by the time it runs.
     """
     account, row = await service.get(tx, project, account_id)
+    if account.status == lifecycle.HANDED_OVER:
+        return  # the grant is another hub's by now
     connector = context.registry.of(row)
     method = connector.auth.get(row.method_key) if connector else None
     if method is None or method.oauth2 is None or method.oauth2.revoke_url is None:

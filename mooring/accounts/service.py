@@ -154,6 +154,8 @@ def has_status(status: str) -> Any:
         return and_(Account.status.in_(hidden), AuthConfig.active.is_(False))
     if status in hidden:
         return and_(Account.status == status, AuthConfig.active.is_(True))
+    if status == "suspended":
+        return Account.status.in_((status, lifecycle.HANDED_OVER))
     return Account.status == status
 
 
@@ -171,6 +173,12 @@ async def find_for_owner(tx: AsyncSession, project: ProjectId, owner: OwnerInfo,
     )
 
 
+def require_here(account: Account | None) -> None:
+    """Raise AccountHandedOver for an account that another hub took over: a new grant here could end the one there."""
+    if account is not None and account.status == lifecycle.HANDED_OVER:
+        raise errors.AccountHandedOver("the account was handed over to another hub")
+
+
 async def link(
     tx: AsyncSession,
     vault: Vault,
@@ -184,7 +192,7 @@ async def link(
     """Save a tested credential: on the given account, on the owner's account, or on a new one (upsert rule).
 
     Links of a project are saved one after the other, so that an owner's parallel links meet one account. Raises
-    NotFound for an account that is gone, Conflict for one of another connector.
+    NotFound for an account that is gone, Conflict for one of another connector, AccountHandedOver.
     """
     await lock_project(tx, project)
     account: Account | None
@@ -198,6 +206,7 @@ async def link(
         account = None if multiple else await find_for_owner(tx, project, owner, new.config.connector_key)
         if account is not None:
             await lock(tx, project, account.id)
+    require_here(account)
     now = clock.now()
     created = account is None
     if account is None:
@@ -261,15 +270,26 @@ async def link(
     return Linked(account, warning)
 
 
-async def save_credential(tx: AsyncSession, vault: Vault, account: Account, new: NewCredential) -> None:
-    """Seal a credential as the account's next generation. Whoever is renewing the old one is evicted by it."""
+async def save_credential(
+    tx: AsyncSession,
+    vault: Vault,
+    account: Account,
+    new: NewCredential,
+    *,
+    after: int = 0,
+    typed_at: datetime | None = None,
+) -> None:
+    """Seal a credential as the account's next generation. Whoever is renewing the old one is evicted by it.
+
+    One that comes from another hub counts on from the generation that it had there (`after`).
+    """
     now, times = clock.now(), new.times
     key = await sealing.ensure_key(tx, vault, owner_of(account))
     row = await tx.get(Credential, account.id, with_for_update=True)
     if row is None:
         row = Credential(account_id=account.id, generation=0, fence=0, failures=0, refreshable=False, sealed=b"")
         tx.add(row)
-    row.generation += 1
+    row.generation = max(row.generation, after) + 1
     row.fence += 1
     row.sealed = credentials.seal(key, new.secrets, row.generation)
     row.expires_at = times.expires_at
@@ -279,9 +299,9 @@ async def save_credential(tx: AsyncSession, vault: Vault, account: Account, new:
     row.lease_until = row.pending_generation = row.pending_since = row.retry_at = None
     row.failures = 0
     row.last_outcome, row.last_error = "linked", None
-    row.typed_at = row.updated_at = now
+    row.typed_at, row.updated_at = typed_at or now, now
     row.probe_failures, row.probe_pause, row.probe_at = 0, None, new.probe_at
-    forecast = expected_failure(new.method, new.secrets, times, refreshable=new.refreshable, typed_at=now)
+    forecast = expected_failure(new.method, new.secrets, times, refreshable=new.refreshable, typed_at=row.typed_at)
     row.expected_failure_at = forecast.at if forecast else None
     row.expected_failure_reason = forecast.reason if forecast else None
     row.failure_announced_at = None
@@ -341,7 +361,7 @@ async def announce(tx: AsyncSession, account: Account, event: str, **more: Any) 
         origin_owner_name=account.origin_owner_name,
         origin_username=account.origin_username,
         setup_information=account.setup,
-        status=account.status,
+        status=lifecycle.effective(account.status, config_active=True),
         status_reasons=[told(reason) for reason in account.status_reasons],
         provider_account={"id": account.identity, "label": account.identity_label} if account.identity else None,
     )
@@ -394,8 +414,13 @@ class AccountChange:
 
 
 async def change(tx: AsyncSession, project: ProjectId, id: str, new: AccountChange) -> tuple[Account, AuthConfig]:
-    """Change the labels of an account. A new owner moves it to that owner's upsert slot, if it is free."""
+    """Change the labels of an account. A new owner moves it to that owner's upsert slot, if it is free.
+
+    Raises NotFound, and AccountHandedOver for one to be suspended or resumed though another hub took it over.
+    """
     account, config = await lock(tx, project, id)
+    if new.suspended is not None:
+        require_here(account)
     old_slot = slot_of(account.project_id, account.origin_owner_id, account.origin_owner_name, account.connector_key)
     for name in ("origin_owner_id", "origin_owner_name", "origin_username", "label", "type", "shared"):
         value = getattr(new, name)

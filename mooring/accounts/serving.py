@@ -143,6 +143,8 @@ class Serving:
                 f"the account's access to {self.connector.title} is over ({self.reason or 'expired'})",
                 extra={"cause": self.reason} if self.reason else None,
             )
+        if self.status == "suspended" and self.reason == lifecycle.HANDED_OVER:
+            raise errors.AccountHandedOver("the account does not serve: it was handed over to another hub")
         reason = {
             "inactive": "its auth config is disabled",
             "suspended": "it is suspended",

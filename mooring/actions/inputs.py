@@ -17,6 +17,7 @@ from mooring.connectors.s1.program import InputRule
 
 _MISSING: Final = object()
 _WHOLE: Final = re.compile(r"-?[0-9]{1,40}")
+_FAULTS_SHOWN: Final = 20
 _SWITCHES: Final = frozenset({"debug", "next", "page_size"})  # of every call, in `query`
 
 
@@ -107,12 +108,14 @@ def _take(groups: dict[Place, dict[str, Any]], one: Input) -> Any:
 
 def _unknown(action: Action, groups: Mapping[Place, Mapping[str, Any]]) -> list[str]:
     names = [i.name for i in action.inputs]
-    out = []
+    out: list[str] = []
     for place, group in groups.items():
         for name in group:
             if place == "query" and name in _SWITCHES:
                 continue
-            near = difflib.get_close_matches(name, names, 1)
+            if len(out) == _FAULTS_SHOWN:  # each costs a comparison with all names, and somebody may send thousands
+                return [*out, "there are more inputs that this action does not have"]
+            near = difflib.get_close_matches(name[:200], names, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
             out.append(f"{place}.{str(name)[:80]}: is not an input of this action{hint}")
     return out

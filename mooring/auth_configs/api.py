@@ -13,7 +13,7 @@ from mooring.auth_configs.models import AuthConfig
 from mooring.connectors.registry import Registry
 from mooring.identity.api import caller_with
 from mooring.identity.service import Caller
-from mooring.kit.body import Body
+from mooring.kit.body import Body, Flag
 
 router = APIRouter(prefix="/auth_configs", tags=["Auth configs"])
 
@@ -58,6 +58,7 @@ class AuthConfigPage(BaseModel):
 _Pin = Field(
     None,
     max_length=40,
+    json_schema_extra={"pattern": r"^(latest|[0-9]{1,6}\.([0-9]{1,6}|x)\.([0-9]{1,6}|x))$"},
     description="`1.2.0`, `1.2.x`, `1.x.x`, or `latest` for none. A pinned config stays at what fits.",
 )
 
@@ -73,8 +74,8 @@ class AuthConfigCreate(Body):
     environment: str | None = Field(None, min_length=1, max_length=40)
     connector_pinned_version: str | None = _Pin
     setup: dict[str, Any] | None = None
-    default: bool | None = None
-    active: bool | None = None
+    default: Flag | None = None
+    active: Flag | None = None
 
 
 class AuthConfigPatch(Body):
@@ -85,8 +86,8 @@ class AuthConfigPatch(Body):
     name: str | None = Field(None, min_length=1, max_length=200)
     connector_pinned_version: str | None = _Pin
     setup: dict[str, Any] | None = None
-    active: bool | None = None
-    default: bool | None = None
+    active: Flag | None = None
+    default: Flag | None = None
 
 
 def render(request: Request, row: AuthConfig) -> AuthConfigOut:

@@ -12,7 +12,7 @@ from mooring.auth_configs import availability, service
 from mooring.auth_configs.models import UnavailableConnector
 from mooring.identity.api import caller_with
 from mooring.identity.service import Caller
-from mooring.kit.body import Body
+from mooring.kit.body import Body, Flag
 
 router = APIRouter(prefix="/connectors/availability", tags=["Connectors"])
 
@@ -40,7 +40,7 @@ class AvailabilityPut(Body):
 
     model_config = ConfigDict(extra="forbid")
 
-    available: bool
+    available: Flag
     reason: str | None = Field(None, max_length=availability.MAX_REASON)
 
 

@@ -130,7 +130,7 @@ async def create(
     """
     connector = find_version(registry, connector_key, pin)
     method = find_method(connector, method_key)
-    public, secret = _merge_setup(method, {}, {}, setup or {})
+    public, secret = merge_setup(method, {}, {}, setup or {})
     await lock_project(tx, project)
     await availability.require(tx, project, connector.key)
     has_default = await default_for(tx, project, connector.key) is not None
@@ -197,7 +197,7 @@ async def change(
         if connector is None:
             raise gone(registry, row)
         method = find_method(connector, row.method_key)
-        row.setup, secret = _merge_setup(method, row.setup, await _open_secrets(tx, vault, row), setup)
+        row.setup, secret = merge_setup(method, row.setup, await open_secrets(tx, vault, row), setup)
         await _seal_setup(tx, vault, row, secret)
     if default:
         await _make_default(tx, row)
@@ -286,7 +286,7 @@ async def open_config(tx: AsyncSession, vault: Vault, registry: Registry, row: A
     method = connector.auth[row.method_key]
     setup = {f.key: f.default for f in method.app_fields if f.default is not None}
     setup.update({k: v for k, v in row.setup.items() if isinstance(v, str)})
-    setup.update(await _open_secrets(tx, vault, row))
+    setup.update(await open_secrets(tx, vault, row))
     return OpenConfig(row, connector, method, setup)
 
 
@@ -345,7 +345,7 @@ def find_method(connector: Connector, key: str) -> AuthMethod:
     return method
 
 
-def _merge_setup(
+def merge_setup(
     method: AuthMethod, public: Mapping[str, Any], secret: Mapping[str, str], changes: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Public and secret parts of a set-up after the changes; null removes. Raises ValidationFailed with all faults."""
@@ -393,7 +393,8 @@ def field_fault(pattern: str | None, message: str | None, value: str) -> str | N
     return None
 
 
-async def _open_secrets(tx: AsyncSession, vault: Vault, row: AuthConfig) -> dict[str, str]:
+async def open_secrets(tx: AsyncSession, vault: Vault, row: AuthConfig) -> dict[str, str]:
+    """The secret part of an auth config's set-up. Raises NotFound when it was deleted since the row was read."""
     if row.sealed is None:
         return {}
     wrapped = await sealing.find_key(tx, owner_of(row))

@@ -11,10 +11,13 @@ from typing import Annotated, Any
 import typer
 
 from mooring import __version__, errors, supervisor
-from mooring.cli import workbench
+from mooring.cli import plan, workbench
+from mooring.cli.accounts import accounts_app
 from mooring.cli.connectors import connectors_app
 from mooring.cli.identity import audit_app, keys_app, projects_app, users_app
+from mooring.cli.owner import owner_app
 from mooring.cli.shared import in_database, load_database_settings, load_settings
+from mooring.kit.process import forbid_core_dumps
 from mooring.operations.cli import attach
 
 app = typer.Typer(
@@ -31,6 +34,8 @@ app.add_typer(keys_app, name="api-key")
 app.add_typer(projects_app, name="project")
 app.add_typer(users_app, name="user")
 app.add_typer(audit_app, name="audit")
+app.add_typer(owner_app, name="owner")
+app.add_typer(accounts_app, name="accounts")
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 
@@ -47,7 +52,7 @@ def _main(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    pass
+    forbid_core_dumps()  # commands open credentials too; the limit outlives `exec`, so the supervisor inherits it (rule V6)
 
 
 @app.command()
@@ -204,3 +209,4 @@ def revoke(
 
 
 attach(app)
+plan.attach(app)

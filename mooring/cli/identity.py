@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -182,15 +184,34 @@ def user_reset(email: Annotated[str, typer.Argument(help="E-mail address of the 
 
 
 @audit_app.command("verify")
-def audit_verify() -> None:
+def audit_verify(
+    anchors: Annotated[
+        Path | None,
+        typer.Option(
+            help="A log of the hub (`-`: standard input), kept apart from the database. Its signed lines `audit log` show "
+            "whether the tail was cut off or an older copy of the database was put back.",
+            allow_dash=True,
+        ),
+    ] = None,
+) -> None:
     """Check that no entry of the audit log was changed, removed or put in between; names the first bad one."""
     from mooring.identity import audit
 
-    verdict = with_vault(audit.verify)
+    found: list[audit.Anchor] = []
+    if anchors is not None:
+        try:
+            lines = sys.stdin.readlines() if str(anchors) == "-" else anchors.read_text(errors="replace").splitlines()
+        except OSError as e:
+            raise errors.ConfigurationError(f"--anchors: can't read {anchors}: {e.strerror}") from None
+        found = audit.read_anchors(lines)
+        if not found:
+            raise errors.ConfigurationError(f"--anchors: {anchors} holds no line `audit log` of a hub")
+    verdict = with_vault(lambda db, vault: audit.verify(db, vault, found))
     if verdict.why:
         typer.echo(f"entry {verdict.seq}: {verdict.why}", err=True)
         raise typer.Exit(1)
-    typer.echo(f"{verdict.entries} entries, whole; head {verdict.head}")
+    held = f"; {len(found)} anchors hold, the last of {found[-1].at}" if found else ""
+    typer.echo(f"{verdict.entries} entries, whole; head {verdict.head}{held}")
 
 
 @audit_app.command("list")

@@ -41,6 +41,16 @@ def load_database_settings() -> Settings:
 
 def in_database(action: Callable[[Any], Awaitable[T]]) -> T:
     """Run `action(tx)` in one write transaction on an up-to-date database."""
+
+    async def run(db: Any, _vault: Any) -> T:
+        async with db.begin() as tx:
+            return await action(tx)
+
+    return with_audit(run)
+
+
+def with_audit(action: Callable[[Any, Any], Awaitable[T]]) -> T:
+    """Run `action(db, vault)` on an up-to-date database, with whoever runs the command as who acts."""
     import getpass
 
     from mooring.identity import audit
@@ -50,12 +60,12 @@ def in_database(action: Callable[[Any], Awaitable[T]]) -> T:
         loaded = load_database_settings()
         db = await prepare(loaded)
         try:
-            audit.attach(db, await open_checked_vault(loaded, db))
+            vault = await open_checked_vault(loaded, db)
+            audit.attach(db, vault)
             await audit.prepare(db)
             with contextlib.suppress(KeyError, OSError):  # a container's user may have no name
                 audit.act_as(audit.Actor("command", label=getpass.getuser()))
-            async with db.begin() as tx:
-                return await action(tx)
+            return await action(db, vault)
         finally:
             await db.close()
 

@@ -29,7 +29,7 @@ def verify_webhook(body: bytes, headers: Mapping[str, str], secret: str, *, now:
     elif "x-stackone-signature" in given:
         mac = hmac.new(secret.encode(), body, hashlib.sha256).digest()
         expected = base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
-        if not hmac.compare_digest(expected, given["x-stackone-signature"]):
+        if not hmac.compare_digest(expected.encode(), given["x-stackone-signature"].encode()):
             raise BadSignature("the signature does not fit the body")
     else:
         raise BadSignature("the request has no signature")
@@ -39,7 +39,7 @@ def verify_webhook(body: bytes, headers: Mapping[str, str], secret: str, *, now:
 
 def _standard(body: bytes, given: Mapping[str, str], secret: str, now: float) -> None:
     moment = given.get("webhook-timestamp", "")
-    if not moment.isdigit() or abs(now - int(moment)) > TOLERANCE:
+    if not (moment.isascii() and moment.isdigit() and len(moment) < 16) or abs(now - int(moment)) > TOLERANCE:
         raise BadSignature("the signature is too old, or from the future")
     try:
         key = base64.b64decode(secret.removeprefix("whsec_"))
@@ -49,6 +49,6 @@ def _standard(body: bytes, given: Mapping[str, str], secret: str, now: float) ->
     expected = base64.b64encode(hmac.new(key, text, hashlib.sha256).digest()).decode()
     for signature in given["webhook-signature"].split():
         version, _, value = signature.partition(",")
-        if version == "v1" and hmac.compare_digest(expected, value):
+        if version == "v1" and hmac.compare_digest(expected.encode(), value.encode()):
             return
     raise BadSignature("the signature does not fit the body")

@@ -16,7 +16,7 @@ from mooring.connect.models import ConnectionAttempt, ConnectSession
 from mooring.connect.service import SessionRequest
 from mooring.identity.api import caller_with
 from mooring.identity.service import Caller
-from mooring.kit.body import Body
+from mooring.kit.body import Body, Flag, Number, one_of
 
 router = APIRouter(prefix="/connect_sessions", tags=["Connect sessions"])
 
@@ -40,16 +40,16 @@ class ConnectSessionCreate(Body):
     )
     categories: list[str | None] | None = None
     account_id: str | None = Field(None, max_length=80)
-    expires_in: float | None = None
+    expires_in: Number | None = None
     metadata: dict[str, Any] | None = None
-    multiple: bool | None = None
-    manage_accounts: bool | None = Field(
+    multiple: Flag | None = None
+    manage_accounts: Flag | None = Field(
         None,
         description="Whether the Hub shows this owner's accounts, to reconnect or remove them. "
         "By default yes, unless account_id is given.",
     )
     label: str | None = Field(None, max_length=500)
-    type: str | None = None
+    type: str | None = Field(None, json_schema_extra=one_of("production", "test"))
 
     @field_validator("type")
     @classmethod

@@ -44,7 +44,7 @@ async def auth_link(request: Request, token: str = "") -> Response:
         f'<title>{html.escape(f"Connect to {name}" if name else "Connect")}</title><style nonce="{nonce}">{_STYLE}</style>'
         f"</head><body><main><mooring-hub {attributes}></mooring-hub><noscript>This page needs JavaScript.</noscript></main>"
         f'<script nonce="{nonce}">{assets.hosted_script()}</script>'
-        f'<script nonce="{nonce}" src="/hub.js?v={assets.script_version()}"></script></body></html>'
+        f'<script nonce="{nonce}" src="../hub.js?v={assets.script_version()}"></script></body></html>'
     )
     policy = (
         f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; img-src 'self'; "

@@ -22,6 +22,7 @@ from mooring.connect.models import ConnectSession
 from mooring.connectors.definition import AuthMethod, Field
 from mooring.diagnosis.evidence import diagnosis
 from mooring.identity.service import ProjectId
+from mooring.incoming import service as incoming
 from mooring.kit import clock, idempotency
 from mooring.kit.http import HttpFailure
 from mooring.protocol.oauth2 import TokenAnswer, TokenNonsense, TokenRefused, missing_scopes
@@ -209,6 +210,9 @@ async def save(
         account_id=account_id,
         multiple=session.multiple,
     )
+    connector = context.registry.of(current)
+    if connector is not None and (method := connector.auth.get(current.method_key)) and method.external_trigger:
+        await incoming.remember_token(tx, context, linked.account, session.external_trigger_token)
     await idempotency.record_current(tx, 200, shown(linked))
     return linked
 
@@ -226,15 +230,29 @@ async def existing_form(
 ) -> Form | None:
     """What the account that is edited holds of the form; None for a new account."""
     if account_id is None:
+        await require_here(tx, session, config)
         return None
     account, current = await accounts.get(tx, ProjectId(session.project_id), account_id)
     return await stored_form(tx, context, account, current, config)
 
 
+async def require_here(tx: AsyncSession, session: ConnectSession, config: AuthConfig) -> None:
+    """Raise AccountHandedOver, before anybody types or consents, when the account that the upsert rule finds is away."""
+    if session.multiple:
+        return
+    owner = OwnerInfo(id=session.origin_owner_id, name=session.origin_owner_name)
+    found = await accounts.find_for_owner(tx, ProjectId(session.project_id), owner, config.connector_key)
+    accounts.require_here(found)
+
+
 async def stored_form(
     tx: AsyncSession, context: Context, account: Account, current: AuthConfig, config: AuthConfig
 ) -> Form | None:
-    """What an account holds of the form of an auth config; None for another method, whose form it does not fit."""
+    """What an account holds of the form of an auth config; None for another method, whose form it does not fit.
+
+    Raises AccountHandedOver.
+    """
+    accounts.require_here(account)
     if current.method_key != config.method_key:
         return None
     secrets, _ = await accounts.open_secrets(tx, context.vault, account)

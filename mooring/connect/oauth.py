@@ -151,9 +151,10 @@ def require_consent_page(opened: OpenConfig) -> None:
 
 async def _stored(context: Context, session: ConnectSession, config: AuthConfig) -> Form | None:
     """What the account to be relinked holds of this form, secrets included: the Hub leaves out what nobody touched."""
-    if session.account_id is None:
-        return None
     async with context.db.read() as tx:
+        if session.account_id is None:
+            await linking.require_here(tx, session, config)
+            return None
         account, current = await accounts.get(tx, ProjectId(session.project_id), session.account_id)
         return await linking.stored_form(tx, context, account, current, config)
 
@@ -227,9 +228,14 @@ async def finish(
     A failure ends the attempt with its cause, and is logged for the operator under `request_id`. Raises BadRequest for
     a callback that belongs to no live transaction of this browser; nothing is sent anywhere then.
     """
-    transaction = await _consume(context, connector_key, params.get("state"))
+    try:
+        transaction = await _consume(context, connector_key, params.get("state"))
+    except errors.BadRequest:
+        await _note_refused(context, params.get("state"), "state_expired")
+        raise
     fault = _forgery(transaction, connector_key, browser)
     if fault is not None:
+        await _note_refused(context, params.get("state"), fault)
         cause = CAUSES[fault]
         log.warning("oauth callback refused", reason=fault, connector=transaction.connector_key)
         text = f"{cause.for_user} {cause.what_to_do}"
@@ -304,6 +310,24 @@ async def _consume(context: Context, connector_key: str, state: str | None) -> O
                 extra={"cause": "state_expired"},
             )
         return await tx.get_one(OAuthTransaction, state_hash)
+
+
+async def _note_refused(context: Context, state: str | None, cause: str) -> None:
+    """Count a refused callback; one whose state was ours, such as a code that comes twice, is audited too (rule O7)."""
+    context.counters.callback_refused(cause)
+    if not state or len(state) > 200:
+        return
+    async with context.db.begin() as tx:
+        row = await tx.get(OAuthTransaction, ids.digest(state))
+        if row is not None:
+            audit.note(
+                tx,
+                "connection.callback_refused",
+                project_id=row.project_id,
+                target=("connection_attempt", row.attempt_id),
+                result="refused",
+                detail={"cause": cause, "connector": row.connector_key},
+            )
 
 
 def _forgery(transaction: OAuthTransaction, connector_key: str, browser: str | None) -> str | None:

@@ -135,7 +135,11 @@ async def hub_delete_account(request: Request, session: Session, id: str) -> Res
 
 @router.post("/browser", status_code=204)
 async def hub_bind_browser(
-    request: Request, session: Session, x_hub_browser: Annotated[str, Header(min_length=1)]
+    request: Request,
+    session: Session,
+    x_hub_browser: Annotated[
+        str, Header(json_schema_extra={"minLength": service.MIN_BROWSER, "maxLength": service.MAX_BROWSER})
+    ],
 ) -> Response:
     """Bind a mailed link to the browser that goes on with it; from then on every call must carry its key."""
     async with request.app.state.context.db.begin() as tx:

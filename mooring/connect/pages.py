@@ -92,7 +92,7 @@ async def launch(request: Request, attempt_id: str) -> Response:
     found = await launches.look(context, attempt_id, query.get("code", ""))
     if not launches.came_from_hub(found, request.headers.get("sec-fetch-site"), confirmed=query.get("go") == "1"):
         app = await context.projects(found.project_id)
-        here = html.escape(f"{request.url.path}?{urlencode({'code': query.get('code', ''), 'go': '1'})}")
+        here = html.escape("?" + urlencode({"code": query.get("code", ""), "go": "1"}))
         language = _language(request)
         names = {"provider": found.connector_title, "owner": found.owner_name, "app": app.name}
         shown = {key: html.escape(text) for key, text in names.items()}

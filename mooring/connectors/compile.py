@@ -9,6 +9,7 @@ from typing import Any
 
 from mooring.connectors.action_spec import CallSpec, TestSpec
 from mooring.connectors.compile_actions import compile_actions, meaning
+from mooring.connectors.compile_events import compile_events
 from mooring.connectors.compile_fields import build_fields, implied_fields
 from mooring.connectors.compile_oauth2 import build_oauth2, build_session, tree_names
 from mooring.connectors.compile_scope import Checker, Scope
@@ -17,6 +18,7 @@ from mooring.connectors.definition import (
     AuthMethod,
     BodyCredential,
     Connector,
+    Events,
     RequestTemplate,
     Signature,
     TestRequest,
@@ -50,6 +52,9 @@ def compile_connector(
     check = Checker()
     auth = {key: _method(key, method, spec, check) for key, method in spec.auth.items()}
     compiled = compile_actions(spec, check) if actions is None else actions
+    events = compile_events(spec.events, check) if spec.events is not None else None
+    if events is None and any(method.external_trigger for method in auth.values()):
+        events = Events()  # the token that people copy is all that such a provider sends along
     headers = {name: compile_template(value) for name, value in spec.headers.items()}
     check.header_names(headers, ("headers",))
     if check.faults:
@@ -71,6 +76,7 @@ def compile_connector(
         page=spec.page.model_dump(by_alias=True, exclude_none=True) if spec.page else {},
         actions=dict(compiled),
         meanings=tuple(meaning(rule) for rule in spec.errors),
+        events=events,
         allow_redirects=spec.allow_redirects,
         echo_allowed=spec.echo_allowed,
         probe=spec.probe,

@@ -207,6 +207,45 @@ class Meaning:
 
 
 @dataclass(frozen=True, slots=True)
+class EventSignature:
+    """How a provider signs the webhooks that it sends: an HMAC of `signed`, keyed with the endpoint's secret."""
+
+    header: str
+    algorithm: Literal["sha1", "sha256", "sha512"]
+    encoding: Literal["hex", "base64"]
+    prefix: str
+    part: str | None
+    timestamp_part: str | None
+    timestamp: Template | None
+    tolerance: float  # seconds
+    signed: Template
+    secret_encoding: Literal["text", "base64", "hex"]
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """How webhooks of the provider come in: verified in one way, then read."""
+
+    signature: EventSignature | None = None
+    token_header: str | None = None
+    token_query: str | None = None
+    token_basic: bool = False
+    standard_webhooks: bool = False
+    id: Template | None = None
+    type: Template | None = None
+    account: Template | None = None
+    items: str | None = None
+    challenge: Template | None = None
+
+    @property
+    def needs_secret(self) -> bool:
+        """Whether an endpoint has a secret besides its address."""
+        return bool(
+            self.signature or self.token_header or self.token_query or self.token_basic or self.standard_webhooks
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class UnrunnableAction:
     """An action that is known and can't be run, with the reason."""
 
@@ -235,6 +274,7 @@ class Connector:
     page: Mapping[str, Any] = field(default_factory=dict)
     actions: Mapping[str, Any] = field(default_factory=dict)  # actions.Action, or UnrunnableAction
     meanings: tuple[Meaning, ...] = ()  # the file's `errors`
+    events: Events | None = None  # how its own webhooks come in
     allow_redirects: bool = False
     probe: bool = True  # health probes may send the test request now and then
     echo_allowed: bool = False  # P8: the provider may echo the injected secret to the caller

@@ -41,7 +41,7 @@ def load_file(path: Path, builtin: bool) -> Connector:
             guide=guide.read_text(encoding="utf-8") if guide.is_file() else None,
         )
     except ValidationError as error:
-        faults = [_translate(detail) for detail in error.errors(include_url=False, include_input=False)]
+        faults = [translate(detail) for detail in error.errors(include_url=False, include_input=False)]
     except CompileError as error:
         faults = error.faults
     raise ConnectorFileError(_located(fault, source, name, parts) for fault in faults)
@@ -95,12 +95,12 @@ def _located(fault: Fault, source: Source, name: str, parts: _Parts) -> Problem:
     return Problem(name, *source.position(at, on_key=fault.on_key), fault.message)
 
 
-def _translate(detail: ErrorDetails) -> Fault:
-    """Say a Pydantic error in the format's words."""
+def translate(detail: ErrorDetails, root: type[Spec] = ConnectorSpec) -> Fault:
+    """Say a Pydantic error of a `root` in the words of those who write files."""
     at: Location = tuple(detail["loc"])
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "extra_forbidden":
-        return Fault(at, _unknown_key(at), on_key=True)
+        return Fault(at, _unknown_key(at, root), on_key=True)
     if kind == "missing":
         return Fault(at[:-1], f"`{at[-1]}` is missing", on_key=True)
     if kind == "literal_error":
@@ -119,9 +119,9 @@ def _translate(detail: ErrorDetails) -> Fault:
     return Fault(at, message[:1].lower() + message[1:] if kind != "value_error" else message, "[key]" in at)
 
 
-def _unknown_key(at: Location) -> str:
+def _unknown_key(at: Location, root: type[Spec]) -> str:
     key = str(at[-1])
-    models = _models_at(at[:-1])
+    models = _models_at(at[:-1], root)
     if any(key in model.later for model in models):
         return f"`{key}` is not supported yet; it comes with a later release"
     known = sorted({name for model in models for name in _names(model)})
@@ -148,9 +148,9 @@ def _names(model: type[Spec]) -> Iterator[str]:
             yield alias if isinstance(alias, str) else name
 
 
-def _models_at(at: Location) -> list[type[Spec]]:
+def _models_at(at: Location, root: type[Spec]) -> list[type[Spec]]:
     """Find the models that stand at a location, by walking their annotations."""
-    found: list[Any] = [ConnectorSpec]
+    found: list[Any] = [root]
     for part in at:
         found = [inner for annotation in found for inner in _step(annotation, part)]
     return [annotation for annotation in found if isinstance(annotation, type)]

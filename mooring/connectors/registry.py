@@ -104,6 +104,10 @@ class Registry(Mapping[str, Connector]):
     def __len__(self) -> int:
         return len(self._keys)
 
+    def is_shipped(self, key: str) -> bool:
+        """Whether a connector is of the catalogue, without reading its file."""
+        return key in self._shipped
+
     @property
     def own(self) -> int:
         """How many connectors come from the operator's folder."""

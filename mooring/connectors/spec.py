@@ -13,6 +13,7 @@ from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, model
 
 from mooring.connectors.action_spec import VERBS, ActionSpec, CallSpec, Errors, LimitsSpec, PageSpec, Test
 from mooring.connectors.definition import ClientAuth, FieldType, Kind, Signing, Stage
+from mooring.connectors.event_spec import EventsSpec
 from mooring.connectors.spec_types import (
     FieldPattern,
     Pattern,
@@ -424,7 +425,7 @@ class TimeoutsSpec(Spec):
 class ConnectorSpec(Spec):
     """A connector file."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"openapi", "events", "sync", "schemas"})
+    later: ClassVar[frozenset[str]] = frozenset({"openapi", "sync", "schemas"})
 
     connector: Annotated[str, AfterValidator(_connector_key)]
     version: str = Field(default="1.0.0", pattern=r"^\d+\.\d+\.\d+$")
@@ -448,6 +449,7 @@ class ConnectorSpec(Spec):
     auth: dict[Name, AuthSpec] = Field(min_length=1)
     actions: dict[Name, ActionSpec] = Field(default_factory=dict)
     errors: Errors = Field(default_factory=list)
+    events: EventsSpec | None = None
     allow_redirects: bool = False
     echo_allowed: bool = False
     probe: bool = True

@@ -17,6 +17,7 @@ from starlette.routing import Router
 from mooring import errors
 from mooring.accounts.context import Context
 from mooring.dashboard import locale
+from mooring.dashboard.prefix import below
 from mooring.dashboard.render import STATIC, show_refusal
 from mooring.dashboard.routing import ROUTES, Route
 from mooring.dashboard.view import View
@@ -56,7 +57,8 @@ class Dashboard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         scope["router"] = self._router
-        await self._router(scope, receive, send)
+        prefix = self._context.prefix
+        await self._router(scope, receive, below(prefix, send) if prefix else send)
 
     async def _nothing(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -77,7 +79,7 @@ class Dashboard:
 
     async def _serve(self, view: View, route: Route) -> Response:
         if route.method != "GET":
-            require_same_origin(view.request, self._context.public_url)
+            require_same_origin(view.request, self._context.own_origin)
         away = await self._admit(view, route)
         if away is not None:
             return away
@@ -118,7 +120,7 @@ class Dashboard:
         return None
 
 
-def require_same_origin(request: Request, public_url: str) -> None:
+def require_same_origin(request: Request, own_origin: str) -> None:
     """Refuse a change that another site may have caused (rule W7): our header, and what the browser says of its source."""
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
     if request.headers.get("hx-request") != "true":
@@ -127,8 +129,8 @@ def require_same_origin(request: Request, public_url: str) -> None:
         fault = "another site caused it"
     elif origin is None and site is None:
         fault = "it does not say where it comes from"
-    elif origin is not None and not _is_ours(origin, public_url):
-        fault = f"it comes from {origin[:100]}, and this hub is {public_url}"
+    elif origin is not None and not _is_ours(origin, own_origin):
+        fault = f"it comes from {origin[:100]}, and this hub is {own_origin}"
     else:
         return
     raise errors.Forbidden(
@@ -138,11 +140,11 @@ def require_same_origin(request: Request, public_url: str) -> None:
     )
 
 
-def _is_ours(origin: str, public_url: str) -> bool:
-    if origin.lower() == public_url.lower():
+def _is_ours(origin: str, own_origin: str) -> bool:
+    if origin.lower() == own_origin.lower():
         return True
     try:
-        a, b = urlsplit(origin), urlsplit(public_url)
+        a, b = urlsplit(origin), urlsplit(own_origin)
         same = (a.scheme, a.port) == (b.scheme, b.port)
     except ValueError:
         return False
@@ -156,7 +158,8 @@ def _language(request: Request, chosen: str | None) -> str:
 def _back(view: View) -> str:
     """The page to come back to: the one that the browser shows when htmx asked."""
     shown = urlsplit(view.request.headers.get("hx-current-url", ""))
-    path = shown.path if shown.path.startswith("/dashboard") else view.request.url.path
+    path = shown.path.removeprefix(view.context.prefix)  # a mounted hub's own paths begin after the prefix
+    path = path if path.startswith("/dashboard") else view.request.url.path
     query = shown.query if shown.path else view.request.url.query
     return quote(path + (f"?{query}" if query else ""), safe="")
 

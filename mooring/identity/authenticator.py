@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import contextlib
 import math
 import time
@@ -42,7 +41,7 @@ def key_from_header(authorization: str | None) -> str:
     if scheme.lower() == "basic":
         try:
             return base64.b64decode(value + "=" * (-len(value) % 4), validate=True).decode().partition(":")[0]
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # not base64, not UTF-8, or not even ASCII
             message = "the Basic credentials are not base64 of UTF-8 text"
             raise errors.Unauthorized(message, headers=CHALLENGE) from None
     raise errors.Unauthorized("the Authorization header is neither Basic nor Bearer", headers=CHALLENGE)

@@ -13,8 +13,9 @@ from mooring.identity import audit, service
 from mooring.identity.api import caller_with
 from mooring.identity.audit_models import AuditEntry
 from mooring.identity.models import ApiKey
+from mooring.identity.scopes import SCOPES
 from mooring.identity.service import Approval, Caller
-from mooring.kit.body import Body, Flag
+from mooring.kit.body import LARGEST, Body, Flag
 
 router = APIRouter(tags=["API keys and audit log"])
 
@@ -54,7 +55,7 @@ class ApiKeyCreate(Body):
     model_config = ConfigDict(extra="forbid")
 
     label: str = Field(min_length=1, max_length=200)
-    scopes: list[str] = Field(min_length=1, max_length=50)
+    scopes: list[Annotated[str, Field(json_schema_extra={"enum": list(SCOPES)})]] = Field(min_length=1, max_length=50)
     allowed_accounts: list[str] | None = Field(None, max_length=1000, description="Only through these accounts.")
     allowed_actions: list[str] | None = Field(
         None, max_length=1000, description="Only these actions, `redmine_list_*` for several, and no other calls."
@@ -158,7 +159,7 @@ async def list_audit_log(
     actor_id: str | None = None,
     target_id: str | None = None,
     page_size: Annotated[int, Query(ge=1, le=500)] = 50,
-    after: Annotated[int | None, Query(alias="next", ge=1)] = None,
+    after: Annotated[int | None, Query(alias="next", ge=1, le=LARGEST)] = None,
 ) -> AuditPage:
     """Who did what in the project, newest first."""
     async with request.app.state.context.db.read() as tx:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, Index, LargeBinary, String
+from sqlalchemy import ForeignKey, Index, LargeBinary, String, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from mooring.kit.db import Base, BigId
@@ -55,6 +55,10 @@ class ProjectSettingsRow(Base):
     offer_all_methods: Mapped[bool] = mapped_column(default=True)
     advanced_logs: Mapped[str] = mapped_column(String(10), default="off")  # off | errors | all
     advanced_logs_days: Mapped[int] = mapped_column(default=7)
+    assistants: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether its end users may let assistants work with their accounts, over OAuth at /mcp."""
+    assistant_login_url: Mapped[str | None] = mapped_column(String(2000))
+    """The page of the operator's product that signs its user in for an assistant."""
     updated_at: Mapped[datetime]
 
 

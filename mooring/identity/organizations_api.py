@@ -13,7 +13,7 @@ from mooring.identity.management_api import AuditPage, entry_out
 from mooring.identity.models import Organization
 from mooring.identity.person import Person, person_with
 from mooring.identity.user_models import User
-from mooring.kit.body import EMAIL, Body
+from mooring.kit.body import EMAIL, LARGEST, Body
 
 router = APIRouter(prefix="/organizations", tags=["Organizations"])
 
@@ -164,7 +164,7 @@ async def list_organization_audit(
     actor_id: str | None = None,
     target_id: str | None = None,
     page_size: Annotated[int, Query(ge=1, le=500)] = 50,
-    after: Annotated[int | None, Query(alias="next", ge=1)] = None,
+    after: Annotated[int | None, Query(alias="next", ge=1, le=LARGEST)] = None,
 ) -> AuditPage:
     """Who did what to the organization, newest first."""
     async with request.app.state.context.db.read() as tx:

@@ -44,6 +44,8 @@ class ProjectOut(BaseModel):
     offer_all_methods: bool
     advanced_logs: str
     advanced_logs_days: int
+    assistants: bool
+    assistant_login_url: str | None
 
 
 _COLOUR: dict[str, Any] = {"pattern": "^#([0-9A-Fa-f]{3}|[0-9A-Fa-f]{6})$"}
@@ -76,6 +78,13 @@ class ProjectPatch(Body):
         json_schema_extra={"minimum": 1, "maximum": MOST_ADVANCED_LOGS_DAYS},
         description="For how many days, 1 to 90.",
     )
+    assistants: Flag | None = Field(
+        None,
+        description="Whether end users may let assistants work with their accounts, over OAuth at /mcp; off by default.",
+    )
+    assistant_login_url: str | None = Field(
+        None, max_length=2000, description="The page of your product that signs its user in for an assistant."
+    )
 
 
 def logo_url(public_url: str, settings: ProjectSettings) -> str | None:
@@ -100,6 +109,8 @@ def _out(request: Request, settings: ProjectSettings) -> ProjectOut:
         offer_all_methods=settings.offer_all_methods,
         advanced_logs=settings.advanced_logs,
         advanced_logs_days=settings.advanced_logs_days,
+        assistants=settings.assistants,
+        assistant_login_url=settings.assistant_login_url,
     )
 
 

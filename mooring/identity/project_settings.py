@@ -58,6 +58,8 @@ class ProjectSettings:
     offer_all_methods: bool = True
     advanced_logs: str = "off"
     advanced_logs_days: int = ADVANCED_LOGS_DAYS
+    assistants: bool = False
+    assistant_login_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,8 @@ class SettingsChange:
     offer_all_methods: bool | None = UNCHANGED
     advanced_logs: str | None = UNCHANGED
     advanced_logs_days: int | None = UNCHANGED
+    assistants: bool | None = UNCHANGED
+    assistant_login_url: str | None = UNCHANGED
 
 
 async def get(tx: AsyncSession, project: ProjectId) -> ProjectSettings:
@@ -116,6 +120,8 @@ async def get(tx: AsyncSession, project: ProjectId) -> ProjectSettings:
         offer_all_methods=row.offer_all_methods,
         advanced_logs=row.advanced_logs,
         advanced_logs_days=row.advanced_logs_days,
+        assistants=row.assistants,
+        assistant_login_url=row.assistant_login_url,
     )
 
 
@@ -129,7 +135,7 @@ async def logo(tx: AsyncSession, project: str) -> Logo:
 
 async def change(tx: AsyncSession, project: ProjectId, new: SettingsChange) -> ProjectSettings:
     """Change the settings of a project. Raises ValidationFailed with one line per fault; then nothing is changed."""
-    values = _checked({f.name: getattr(new, f.name) for f in fields(new) if getattr(new, f.name) is not UNCHANGED})
+    values = checked({f.name: getattr(new, f.name) for f in fields(new) if getattr(new, f.name) is not UNCHANGED})
     await lock_project(tx, project)
     row = await tx.get(ProjectSettingsRow, project)
     if row is None:
@@ -147,7 +153,8 @@ async def change(tx: AsyncSession, project: ProjectId, new: SettingsChange) -> P
     return await get(tx, project)
 
 
-def _checked(values: dict[str, Any]) -> dict[str, Any]:
+def checked(values: dict[str, Any]) -> dict[str, Any]:
+    """New values as they are kept, None as its default. Raises ValidationFailed with one line per fault."""
     faults: list[str] = []
 
     def check(name: str, rule: Any) -> None:
@@ -166,6 +173,7 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
     check("return_urls", lambda v: _entries(v, return_url))
     check("advanced_logs", _advanced_logs)
     check("advanced_logs_days", _advanced_logs_days)
+    check("assistant_login_url", return_url)
     if values.get("logo") is not None:
         try:
             values["logo_type"] = image_type(values["logo"])
@@ -180,7 +188,7 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
             values[name] = []
     if "offer_all_methods" in values and values["offer_all_methods"] is None:
         values["offer_all_methods"] = True
-    defaults = {"advanced_logs": "off", "advanced_logs_days": ADVANCED_LOGS_DAYS}
+    defaults = {"advanced_logs": "off", "advanced_logs_days": ADVANCED_LOGS_DAYS, "assistants": False}
     values |= {name: default for name, default in defaults.items() if name in values and values[name] is None}
     return values
 

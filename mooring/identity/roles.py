@@ -17,7 +17,7 @@ _RANK: Final = {role: rank for rank, role in enumerate(PROJECT_ROLES)}
 
 MEANINGS: Final[dict[str, str]] = {
     "viewer": "Sees everything of the project; changes nothing.",
-    "member": "Links, tests, suspends and deletes accounts, replays deliveries, and decides about calls that wait for approval.",
+    "member": "Links, tests, suspends and deletes accounts, replays deliveries, decides about calls that wait.",
     "admin": "Sets up connectors, API keys, webhooks, settings and members of the project.",
     "owner": "Admin of the organization: every project in it, its members, its audit log and the system page.",
 }

@@ -62,7 +62,7 @@ def _new_codes(user: User) -> list[str]:
 async def check(tx: AsyncSession, vault: Vault, user: User, code: str) -> bool:
     """Whether a code of the app or a recovery code is right. Either serves once."""
     plain = code.strip().lower().replace(" ", "").replace("-", "")
-    if plain.isdigit():
+    if plain.isascii() and plain.isdigit():
         return await _matches(tx, vault, user, plain)
     digest = ids.digest(plain).hex()
     left = [kept for kept in user.recovery if not hmac.compare_digest(kept, digest)]
@@ -79,7 +79,7 @@ async def _matches(tx: AsyncSession, vault: Vault, user: User, code: str) -> boo
     import pyotp
 
     kept = await secrets.get(tx, vault, _name(user))
-    if kept is None or not code.strip().isdigit():
+    if kept is None or not (code.isascii() and code.strip().isdigit()):
         return False
     totp = pyotp.TOTP(kept.decode())
     now = int(clock.now().timestamp()) // STEP

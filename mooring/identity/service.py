@@ -51,6 +51,8 @@ class Caller:
     """The only actions that it may run, as patterns."""
     approval: Approval | None = None
     """Which of its calls a person has to approve first."""
+    reads_only: bool = False
+    """Whether it may only run actions that change nothing: what an end user allowed an assistant."""
 
     def require_account(self, account_id: str) -> None:
         """Raise Forbidden for an account outside the key's list, whether there is such an account or not."""
@@ -72,6 +74,15 @@ class Caller:
                 f"this API key may not run {action[:120]}",
                 code="ActionNotAllowedError",
                 hint="It was limited to certain actions when it was made.",
+            )
+
+    def require_effects(self, *, reads: bool) -> None:
+        """Raise Forbidden for an action that changes something, for a caller that may only read."""
+        if self.reads_only and not reads:
+            raise errors.Forbidden(
+                "this assistant was allowed to read, not to change anything",
+                code="ReadOnlyGrantError",
+                hint="Connect it again and allow it to read and write.",
             )
 
     def require_free_hand(self) -> None:

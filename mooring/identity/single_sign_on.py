@@ -199,7 +199,7 @@ def _fault(provider: Provider, claims: Mapping[str, Any], nonce: str) -> str | N
         return "it has expired"
     if not isinstance(iat, int | float) or iat > now + LEEWAY:
         return "it comes from the future"
-    if not hmac.compare_digest(str(claims.get("nonce", "")), nonce):
+    if not hmac.compare_digest(str(claims.get("nonce", "")).encode(), nonce.encode()):
         return "another nonce"
     if not isinstance(claims.get("sub"), str) or not claims["sub"]:
         return "it names nobody"

@@ -29,7 +29,7 @@ class Timing:
 class Counters:
     """The numbers of one process since its start."""
 
-    __slots__ = ("before", "calls", "deliveries", "refreshes", "retries", "timings")
+    __slots__ = ("before", "callbacks_refused", "calls", "deliveries", "grants_over", "refreshes", "retries", "timings")
 
     def __init__(self) -> None:
         self.calls: dict[CallKey, int] = {}  # connector, our error code, status
@@ -37,6 +37,8 @@ class Counters:
         self.refreshes: dict[tuple[str, str], int] = {}  # connector, outcome
         self.retries: dict[tuple[str, str], int] = {}  # connector, what became of it
         self.deliveries: dict[str, int] = {}  # outcome
+        self.grants_over: dict[tuple[str, str], int] = {}  # connector, cause
+        self.callbacks_refused: dict[str, int] = {}  # cause
         self.before: dict[str, dict[str, float]] = {}  # what an earlier life of this process counted, as samples
 
     def call(self, connector: str | None, code: str | None, status: int, total_ms: float, provider_ms: float) -> None:
@@ -67,3 +69,12 @@ class Counters:
     def delivery(self, outcome: str) -> None:
         """Count an attempt to deliver a webhook."""
         self.deliveries[outcome] = self.deliveries.get(outcome, 0) + 1
+
+    def grant_over(self, connector: str, cause: str) -> None:
+        """Count a grant that ended while it was renewed, by a cause of the diagnosis."""
+        key = (connector, cause)
+        self.grants_over[key] = self.grants_over.get(key, 0) + 1
+
+    def callback_refused(self, cause: str) -> None:
+        """Count a callback that belongs to no live sign-in of its browser: used twice, mixed up, or made up (rule L4)."""
+        self.callbacks_refused[cause] = self.callbacks_refused.get(cause, 0) + 1

@@ -123,6 +123,9 @@ class Database:
 
     def __init__(self, url: str) -> None:
         parsed = make_url(url)
+        named = parsed.query.get("schema")
+        self.schema = named if isinstance(named, str) else None
+        """The PostgreSQL schema that all of it lies in, where the URL names one (`?schema=`)."""
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         self._on_commit: list[Any] = []
         self.info: dict[str, Any] = {}
@@ -131,7 +134,7 @@ class Database:
             self._reader, self._writer = self._sqlite_engines(parsed)
         else:
             self._reader = self._writer = create_async_engine(
-                parsed.set(drivername="postgresql+asyncpg"),
+                parsed.difference_update_query(["schema"]).set(drivername="postgresql+asyncpg"),
                 pool_size=10,
                 max_overflow=10,
                 pool_pre_ping=True,
@@ -143,6 +146,7 @@ class Database:
                     "server_settings": {
                         "application_name": "mooring",
                         "idle_in_transaction_session_timeout": "30000",
+                        **({"search_path": self.schema} if self.schema else {}),
                     },
                 },
             )

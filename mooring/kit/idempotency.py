@@ -108,7 +108,7 @@ async def claim(tx: AsyncSession, vault: Vault, id: str, request_hash: bytes) ->
             hint="Use a new key for a new request.",
         )
     if row.answer is not None and row.status is not None:
-        return Answer(row.status, vault.open_bytes(row.answer, purpose=_PURPOSE))
+        return Answer(row.status, open_answer(vault, row.answer))
     if row.lease_until > now:
         raise errors.Conflict(
             "a request with this Idempotency-Key is still running",
@@ -118,6 +118,11 @@ async def claim(tx: AsyncSession, vault: Vault, id: str, request_hash: bytes) ->
         )
     row.lease_until = now + LEASE  # the process that ran it died before it had any effect
     return None
+
+
+def open_answer(vault: Vault, sealed: bytes) -> bytes:
+    """The body of a recorded answer. Raises VaultError."""
+    return vault.open_bytes(sealed, purpose=_PURPOSE)
 
 
 async def record(tx: AsyncSession, key: Key, status: int, body: bytes) -> None:

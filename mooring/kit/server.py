@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from email.utils import formatdate
 from typing import Any, Final
 
@@ -25,7 +25,8 @@ from uvicorn.server import ServerState
 
 from mooring import errors
 from mooring.kit import ids
-from mooring.kit.exchange import Exchange, HotHandler
+from mooring.kit.exchange import DISCARD_LIMIT, Exchange, HotHandler
+from mooring.kit.forwarding import Network, client_of
 from mooring.kit.writes import gathered
 
 log = structlog.get_logger(__name__)
@@ -53,13 +54,23 @@ _REQUEST_LINE: Final = re.compile(rb"[A-Za-z!#$%&'*+.^_`|~0-9-]{1,40} \S+ HTTP/1
 class EdgeProtocol(HttpToolsProtocol):
     """uvicorn's connection with limits on the head, our error body, and the hot path."""
 
-    def __init__(self, config: Config, server_state: ServerState, hot_prefix: bytes, hot: HotHandler) -> None:
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        hot_prefix: bytes,
+        hot: HotHandler,
+        trusted_proxies: Sequence[Network] = (),
+    ) -> None:
         super().__init__(config, server_state, {})
         self._hot_prefix = hot_prefix
+        self._trusted = trusted_proxies
+        self._peer: tuple[str, int] | None = None
         self._hot = hot
         self.writes = gathered(self.loop)
         self.writes.calls = self.tasks
         self._head_bytes = 0
+        self._discarded = 0
         self._head_open = True  # a connection begins with the wait for a head
         self.waiting_since = time.monotonic()
 
@@ -70,7 +81,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self.flow = FlowControl(transport)
         self.server = transport.get_extra_info("sockname")
         peer = transport.get_extra_info("peername")
-        self.client = (str(peer[0]), int(peer[1])) if isinstance(peer, tuple) else None
+        self.client = self._peer = (str(peer[0]), int(peer[1])) if isinstance(peer, tuple) else None
         self.scheme = "http"
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -113,7 +124,7 @@ class EdgeProtocol(HttpToolsProtocol):
         """A head begins."""
         self._unset_keepalive_if_required()
         self._head_open = True
-        self._head_bytes = 0
+        self._head_bytes = self._discarded = 0
         self.waiting_since = time.monotonic()
         self.url = b""
         self.headers = []
@@ -136,6 +147,8 @@ class EdgeProtocol(HttpToolsProtocol):
         version = self.parser.get_http_version()
         if hosts > 1 or (hosts == 0 and version != "1.0"):  # RFC 9112 §3.2
             raise errors.BadRequest("the request needs exactly one Host header", code="InvalidRequestError")
+        if self._trusted and self._peer is not None:  # one connection of a proxy carries many callers
+            self.client = (client_of(self._peer[0], self.headers, self._trusted), self._peer[1])
         if not self.url.startswith(self._hot_prefix):
             url, headers, expects = self.url, self.headers, self.expect_100_continue
             super().on_message_begin()  # makes the scope, which the hot path does without
@@ -193,6 +206,10 @@ class EdgeProtocol(HttpToolsProtocol):
         cycle: Any = self.cycle
         if isinstance(cycle, Exchange):
             cycle.feed(body)
+        elif cycle.response_complete:  # refused, and the caller goes on: not without end
+            self._discarded += len(body)
+            if self._discarded > DISCARD_LIMIT:
+                self.transport.close()
         else:
             super().on_body(body)
 
@@ -311,7 +328,13 @@ class Listener:
 
 
 async def listen(
-    app: AsgiApp, *, host: str, port: int, hot_prefix: bytes = b"\0", hot: HotHandler | None = None
+    app: AsgiApp,
+    *,
+    host: str,
+    port: int,
+    hot_prefix: bytes = b"\0",
+    hot: HotHandler | None = None,
+    trusted_proxies: Sequence[Network] = (),
 ) -> Listener:
     """Serve an ASGI application, and the hot path beside it. Raises OSError when the address can't be listened on.
 
@@ -334,7 +357,7 @@ async def listen(
     handler = hot if hot is not None else _never
 
     def protocol() -> EdgeProtocol:
-        return EdgeProtocol(config, state, hot_prefix, handler)
+        return EdgeProtocol(config, state, hot_prefix, handler, trusted_proxies)
 
     loop = asyncio.get_running_loop()
     server = await loop.create_server(protocol, host, port, backlog=BACKLOG, reuse_port=True)

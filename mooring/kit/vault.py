@@ -342,11 +342,14 @@ def read_key_file(path: Path, *, data_dir: Path) -> dict[str, bytes]:
     """Read the master key file. Raises ConfigurationError if others may read it or it lies in the data folder (V7)."""
     check_key_place(path, data_dir)
     try:
-        mode = path.stat().st_mode
+        state = path.stat()
         text = path.read_text(encoding="ascii", errors="replace")
     except OSError as e:
         raise ConfigurationError(f"MOORING_MASTER_KEY_FILE: cannot read {path}: {e.strerror}") from None
-    if stat.S_IMODE(mode) & 0o077:
+    mode = state.st_mode
+    # systemd and Kubernetes hand a service files of root's that its group may read, and it can't change them.
+    handed_down = state.st_uid == 0 and os.geteuid() != 0
+    if stat.S_IMODE(mode) & (0o037 if handed_down else 0o077):
         raise ConfigurationError(
             f"MOORING_MASTER_KEY_FILE: {path} is readable by others (mode {stat.S_IMODE(mode):04o}). Run: chmod 600 {path}"
         )

@@ -19,6 +19,7 @@ from mooring.diagnosis.answers import in_full
 from mooring.identity.api import caller_with
 from mooring.identity.service import Caller
 from mooring.kit import clock
+from mooring.kit.body import Moment
 from mooring.logs import service, stats
 from mooring.logs.models import RequestLog
 from mooring.logs.service import LogFilter
@@ -49,7 +50,7 @@ def parse_filter(query: QueryParams) -> LogFilter:
     """The filter of a query string. Raises ValidationFailed with all faults at once."""
     faults: list[str] = []
     lists: dict[str, Any] = {name: _get(query, name) for name in _LISTS}
-    numbers = [c for c in lists["status_codes"] if not c.isdigit() or len(c) > 3]
+    numbers = [c for c in lists["status_codes"] if not (c.isascii() and c.isdigit() and len(c) <= 3)]
     if numbers:
         faults.append("status_codes: must be numbers")
     else:
@@ -61,8 +62,8 @@ def parse_filter(query: QueryParams) -> LogFilter:
         if text is not None:
             try:
                 moment = datetime.fromisoformat(text.replace(" ", "+"))
-                moments[name] = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-            except ValueError:
+                moments[name] = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+            except (ValueError, OverflowError):
                 faults.append(f"{name}: must be an ISO 8601 time")
     success = _one(query, "success")
     if success not in {None, "true", "false"}:
@@ -82,7 +83,7 @@ def _paging(query: QueryParams) -> tuple[str, bool, int, tuple[Any, str] | None]
         faults.append(f"order_by: must be one of {', '.join(service.ORDERS)}")
     if direction not in {"asc", "desc"}:
         faults.append("order_direction: must be asc or desc")
-    if not size.isdigit() or not 1 <= int(size) <= 500:
+    if not (size.isascii() and size.isdigit() and len(size) < 4 and 1 <= int(size) <= 500):
         faults.append("page_size: must be from 1 to 500")
     after = None
     if cursor := query.get("next"):
@@ -100,7 +101,8 @@ def _position(cursor: str, order_by: str) -> tuple[Any, str] | None:
     except (ValueError, TypeError, binascii.Error):
         return None
     kind = int | float if order_by in {"status", "duration"} else str
-    return (value, id) if isinstance(value, kind) and isinstance(id, str) else None
+    fits = isinstance(value, kind) and not isinstance(value, bool) and isinstance(id, str)
+    return (value, id) if fits else None
 
 
 def _cursor(position: tuple[Any, str]) -> str:
@@ -258,7 +260,7 @@ class Statistics(BaseModel):
 async def get_statistics(
     request: Request,
     caller: Reader,
-    start_date: datetime | None = None,
+    start_date: Moment | None = None,
     steps: Annotated[int, Query(ge=1, le=500)] = 48,
     provider: str | None = None,
 ) -> Statistics:

@@ -1,8 +1,9 @@
-"""The protocol server, made of the official SDK: stateless, one account per request."""
+"""The protocol server, made of the official SDK: stateless, for one account or for those of a grant."""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from mooring.actions import listing, running
 from mooring.actions.engine import Result
 from mooring.actions.indexes import indexes
 from mooring.connectors.actions import Action
+from mooring.connectors.definition import Connector
 from mooring.identity.service import Caller
 from mooring.mcp import tools
 from mooring.mcp.tools import Mode, Style
@@ -28,15 +30,35 @@ ASKED: Final = "mooring.mcp"  # where a request's scope holds who asks
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Who asks, for which account, and how tools are to look."""
+    """Who asks, for which accounts, and how tools are to look."""
 
     context: Context
     caller: Caller
-    account: Serving
+    accounts: tuple[Serving, ...]
+    labels: Mapping[str, str]
     style: Style
     mode: Mode
     address: str | None
     traceparent: str | None
+
+    def of(self, key: str) -> list[Serving]:
+        """The accounts at one connector."""
+        return [account for account in self.accounts if account.connector.key == key]
+
+    def connectors(self) -> list[Connector]:
+        """The connectors of the accounts, each once."""
+        return list({account.connector.key: account.connector for account in self.accounts}.values())
+
+    def may_run(self, connector: Connector, action: Action) -> bool:
+        """Whether the caller may run an action."""
+        if self.caller.reads_only and not action.reads:
+            return False
+        return self.caller.may_run(listing.name_of(connector, action))
+
+    def to_choose(self, key: str) -> dict[str, str]:
+        """The accounts that a call must choose from, with what people call them; none where there is but one."""
+        several = self.of(key)
+        return {account.id: self.labels.get(account.id, account.id) for account in several} if len(several) > 1 else {}
 
 
 def build() -> Server[Any]:
@@ -44,7 +66,7 @@ def build() -> Server[Any]:
     return Server(
         "mooring",
         version=__version__,
-        instructions="Tools of one linked account. Lists come in pages: pass `next` of an answer back to go on.",
+        instructions="Tools of linked accounts. Lists come in pages: pass `next` of an answer back to go on.",
         on_list_tools=_list_tools,
         on_call_tool=_call_tool,
     )
@@ -60,23 +82,23 @@ async def _list_tools(
     ctx: ServerRequestContext[Any], params: types.PaginatedRequestParams | None
 ) -> types.ListToolsResult:
     asked = _asked(ctx)
-    connector = asked.account.connector
+    connectors = asked.connectors()
     if asked.mode == "search_execute":
-        shown = _two_tools(connector.key, connector.title)
+        shown = [tool for c in connectors for tool in _two_tools(c.key, c.title, asked.to_choose(c.key))]
         return types.ListToolsResult(tools=[types.Tool.model_validate(t) for t in shown])
-    actions = [a for a in listing.runnable(connector) if asked.caller.may_run(listing.name_of(connector, a))]
+    actions = [(c, a) for c in connectors for a in listing.runnable(c) if asked.may_run(c, a)]
     first = _position(params.cursor if params is not None else None)
     page = actions[first : first + PAGE]
     following = str(first + PAGE) if len(actions) > first + PAGE else None
-    made = [types.Tool.model_validate(tools.tool(connector, action, asked.style)) for action in page]
-    return types.ListToolsResult(tools=made, next_cursor=following)
+    made = [tools.tool(c, action, asked.style, asked.to_choose(c.key)) for c, action in page]
+    return types.ListToolsResult(tools=[types.Tool.model_validate(t) for t in made], next_cursor=following)
 
 
 def _position(cursor: str | None) -> int:
     return int(cursor) if cursor is not None and cursor.isascii() and cursor.isdigit() and len(cursor) < 10 else 0
 
 
-def _two_tools(key: str, title: str) -> list[dict[str, Any]]:
+def _two_tools(key: str, title: str, choice: Mapping[str, str]) -> list[dict[str, Any]]:
     return [
         {
             "name": f"{key}_search_actions",
@@ -87,7 +109,7 @@ def _two_tools(key: str, title: str) -> list[dict[str, Any]]:
         {
             "name": f"{key}_execute_action",
             "description": f"Run an action of {title} that the search has shown.",
-            "inputSchema": tools.EXECUTE_SCHEMA,
+            "inputSchema": tools.choosing(tools.EXECUTE_SCHEMA, choice),
             "annotations": {"readOnlyHint": False, "destructiveHint": True, "openWorldHint": True},
         },
     ]
@@ -99,7 +121,8 @@ async def _call_tool(ctx: ServerRequestContext[Any], params: types.CallToolReque
     try:
         if asked.mode == "search_execute":
             return await _searched_or_run(asked, params.name, arguments)
-        return _told(await _run(asked, params.name, arguments, asked.style))
+        account = _chosen(asked, _connector_of(asked, params.name), arguments)
+        return _told(await _run(asked, account, params.name, arguments, asked.style))
     except errors.ApprovalRequired as e:
         return _content({"status": "pending_approval", "message": e.message, "hint": e.error_hint, **e.extra})
     except errors.MooringError as e:
@@ -107,32 +130,56 @@ async def _call_tool(ctx: ServerRequestContext[Any], params: types.CallToolReque
         return _refused(e)
 
 
+def _connector_of(asked: Asked, name: str) -> str:
+    """The key of the connector whose tool it is. An account that is alone need not be named."""
+    keys = [connector.key for connector in asked.connectors()]
+    if len(keys) == 1:
+        return keys[0]
+    found = [key for key in keys if name.startswith(f"{key}_")]
+    if not found:
+        raise errors.NotFound(f"there is no tool {name[:120]!r}", code="ActionNotFoundError")
+    return max(found, key=len)
+
+
+def _chosen(asked: Asked, key: str, arguments: dict[str, Any]) -> Serving:
+    """The account of a call, taken out of its arguments where there are several to choose from."""
+    choice = asked.to_choose(key)
+    if not choice:
+        return asked.of(key)[0]
+    wanted = arguments.pop(tools.CHOICE, None)
+    if wanted not in choice:
+        known = ", ".join(f"{id} ({label})" for id, label in choice.items())
+        raise errors.ValidationFailed("Validation failed", errors=[f"{tools.CHOICE}: must be one of {known}"])
+    return next(account for account in asked.of(key) if account.id == wanted)
+
+
 async def _searched_or_run(asked: Asked, name: str, arguments: dict[str, Any]) -> types.CallToolResult:
-    key = asked.account.connector.key
-    if name == f"{key}_search_actions":
-        return await _search(asked, arguments)
-    if name == f"{key}_execute_action":
-        wanted, parameters = arguments.get("action_name") or arguments.get("action_id"), arguments.get("parameters")
-        if not isinstance(wanted, str):
-            raise errors.ValidationFailed("Validation failed", errors=["action_name: is required"])
-        if parameters is not None and not isinstance(parameters, dict):
-            raise errors.ValidationFailed("Validation failed", errors=["parameters: must be an object"])
-        return _told(await _run(asked, wanted, parameters or {}, "nested"))
+    for key in (connector.key for connector in asked.connectors()):
+        if name == f"{key}_search_actions":
+            return await _search(asked, key, arguments)
+        if name == f"{key}_execute_action":
+            wanted, parameters = arguments.get("action_name") or arguments.get("action_id"), arguments.get("parameters")
+            if not isinstance(wanted, str):
+                raise errors.ValidationFailed("Validation failed", errors=["action_name: is required"])
+            if parameters is not None and not isinstance(parameters, dict):
+                raise errors.ValidationFailed("Validation failed", errors=["parameters: must be an object"])
+            account = _chosen(asked, key, arguments)
+            return _told(await _run(asked, account, wanted, parameters or {}, "nested"))
     raise errors.NotFound(f"there is no tool {name[:120]!r}", code="ActionNotFoundError")
 
 
-async def _search(asked: Asked, arguments: dict[str, Any]) -> types.CallToolResult:
+async def _search(asked: Asked, key: str, arguments: dict[str, Any]) -> types.CallToolResult:
     query, top = arguments.get("query"), arguments.get("top_k", 5)
     if not isinstance(query, str) or not query.strip():
         raise errors.ValidationFailed("Validation failed", errors=["query: is required"])
     if not isinstance(top, int) or not 1 <= top <= 50:
         raise errors.ValidationFailed("Validation failed", errors=["top_k: must be from 1 to 50"])
-    connector = asked.account.connector
+    connector = asked.of(key)[0].connector
     index = await indexes.of(asked.context.registry)
     hits = [
         hit
         for hit in index.search(query, connector=connector.key, top=1000)
-        if asked.caller.may_run(listing.name_of(hit.connector, hit.action))
+        if asked.may_run(hit.connector, hit.action)
     ][:top]
     found = [
         {
@@ -146,11 +193,11 @@ async def _search(asked: Asked, arguments: dict[str, Any]) -> types.CallToolResu
     return _content({"actions": found})
 
 
-async def _run(asked: Asked, name: str, arguments: dict[str, Any], style: Style) -> Result:
+async def _run(asked: Asked, account: Serving, name: str, arguments: dict[str, Any], style: Style) -> Result:
     entry = running.begun(asked.context, asked.caller, "/mcp", address=asked.address, traceparent=asked.traceparent)
-    action: Action | None = listing.find(asked.account.connector, name)
+    action: Action | None = listing.find(account.connector, name)
     given = arguments if action is None else tools.grouped(action, arguments, style)
-    return await running.logged(asked.context, asked.caller, asked.account.id, name, given, entry)
+    return await running.logged(asked.context, asked.caller, account.id, name, given, entry)
 
 
 def _told(result: Result) -> types.CallToolResult:

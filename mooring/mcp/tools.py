@@ -17,6 +17,7 @@ Mode = Literal["individual", "search_execute"]
 STYLES: Final = get_args(Style)
 MODES: Final = get_args(Mode)
 MOST_BYTES: Final = 256 * 1024  # of a result; models pay for every one of them
+CHOICE: Final = "linked_account"  # the argument that tells several accounts of one connector apart
 NAME_LENGTH: Final = 128  # of a tool's name, as clients take it
 
 SEARCH_SCHEMA: Final = {
@@ -104,13 +105,26 @@ def hints(action: Action) -> dict[str, Any]:
     }
 
 
-def tool(connector: Connector, action: Action, style: Style) -> dict[str, Any]:
+def choosing(schema: Mapping[str, Any], choice: Mapping[str, str]) -> dict[str, Any]:
+    """The schema with one more argument that says which account is meant; as it is where there is nothing to choose."""
+    if not choice:
+        return dict(schema)
+    known = "; ".join(f"{id}: {label}" for id, label in choice.items())
+    which = {"type": "string", "enum": list(choice), "description": f"Which linked account is meant. {known}"}
+    return {
+        **schema,
+        "properties": {CHOICE: which, **schema["properties"]},
+        "required": [CHOICE, *schema.get("required", ())],
+    }
+
+
+def tool(connector: Connector, action: Action, style: Style, choice: Mapping[str, str]) -> dict[str, Any]:
     """A tool as the protocol lists it."""
     return {
         "name": name_of(connector, action)[:NAME_LENGTH],
         "title": f"{connector.title}: {action.label}",
         "description": description_of(action),
-        "inputSchema": schema(action, style),
+        "inputSchema": choosing(schema(action, style), choice),
         "annotations": hints(action),
     }
 

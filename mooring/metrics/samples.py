@@ -16,6 +16,8 @@ COUNTERS: Final = {
     "mooring_calls": ("Calls through accounts, refused ones included.", ("connector", "outcome", "status")),
     "mooring_retries": ("Calls sent again by a connector's rule, or refused by the budget.", ("connector", "outcome")),
     "mooring_refreshes": ("Token refreshes.", ("connector", "outcome")),
+    "mooring_grants_over": ("Grants that ended while they were renewed.", ("connector", "cause")),
+    "mooring_callbacks_refused": ("OAuth callbacks that belong to no live sign-in of their browser.", ("cause",)),
     "mooring_webhook_attempts": ("Attempts to deliver a webhook.", ("outcome",)),
     "mooring_log_rows_written": ("Rows of the request log that were written.", ()),
     "mooring_log_rows_dropped": (
@@ -79,6 +81,10 @@ def counters_of(context: Context) -> Samples:
         _add(out, "mooring_retries", f"{connector}|{outcome}", count)
     for (connector, outcome), count in counters.refreshes.items():
         _add(out, "mooring_refreshes", f"{connector}|{outcome}", count)
+    for (connector, cause), count in counters.grants_over.items():
+        _add(out, "mooring_grants_over", f"{connector}|{cause}", count)
+    for cause, count in counters.callbacks_refused.items():
+        _add(out, "mooring_callbacks_refused", cause, count)
     for outcome, count in counters.deliveries.items():
         _add(out, "mooring_webhook_attempts", outcome, count)
     for connector, timing in counters.timings.items():

@@ -22,6 +22,7 @@ from mooring.identity.models import DataKeyRow
 from mooring.kit import clock
 from mooring.kit.db import Database
 from mooring.kit.vault import Vault
+from mooring.migrations.runner import version_table
 from mooring.operations import manifest as manifests
 from mooring.operations.manifest import DATA_KEYS, MAIN, KeyLine, Manifest
 from mooring.operations.schema import require_file, revision, row_counts
@@ -128,9 +129,10 @@ def _copy_sqlite(source: Path, folder: Path) -> _Found:
 def _split(copy: sqlite3.Connection, folder: Path) -> _Found:
     """Move the data keys of a copy into their own file, and leave no trace of them in the copy."""
     there = {name for (name,) in copy.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if not {"alembic_version", "data_keys"} <= there:
+    kept = version_table(there)
+    if kept is None or "data_keys" not in there:
         raise ConfigurationError("MOORING_DATABASE_URL: this is no database of Mooring; start the hub once")
-    (schema,) = copy.execute("SELECT version_num FROM alembic_version").fetchone()
+    (schema,) = copy.execute(f"SELECT version_num FROM {kept}").fetchone()  # noqa: S608 - one of two fixed names
     names = ", ".join(KeyLine.__slots__)
     rows = copy.execute(f"SELECT {names} FROM data_keys ORDER BY id")  # noqa: S608 - fixed names
     keys = manifests.write_keys(folder / DATA_KEYS, map(_key_line, rows))
@@ -167,7 +169,8 @@ async def _dump_postgres(url: str, folder: Path) -> _Found:
             # pg_dump sees exactly what this transaction sees.
             snapshot = await tx.scalar(text("SELECT pg_export_snapshot()"))
             skipped = [f"--exclude-table-data=*.{name}" for name in ("data_keys", *SKIPPED)]
-            options = ["-Fc", "--no-owner", "--no-privileges", f"--snapshot={snapshot}", *skipped]
+            own = [f"--schema={db.schema}"] if db.schema else []  # beside an application's tables (decision 24)
+            options = [*own, "-Fc", "--no-owner", "--no-privileges", f"--snapshot={snapshot}", *skipped]
             await run_postgres([program, *options, "-f", str(folder / MAIN["postgresql"])], url)
             keys: list[KeyLine] = []
             while True:

@@ -43,7 +43,7 @@ def _settings() -> Settings:
 
 
 @contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+def progress_of(what: str) -> Iterator[Callable[[int, int], None]]:
     """Show how far something is: a bar in a terminal, at most one line a second anywhere else."""
     if sys.stderr.isatty():
         from rich.console import Console
@@ -129,7 +129,7 @@ def keys_rotate(
     async def run() -> keys.Rotation:
         async with _open(loaded) as (db, vault):
             target = keys.choose_primary(loaded, to)
-            with _progress("re-wrapping") as progress:
+            with progress_of("re-wrapping") as progress:
                 return await keys.rotate(db, vault, target, progress)
 
     try:
@@ -239,7 +239,7 @@ def doctor(
     """Look for everything that can be wrong, with an explanation and a fix. Exit code 1 when something fails."""
     from mooring.operations.doctor import examine
 
-    with _progress("opening sealed rows") as progress:
+    with progress_of("opening sealed rows") as progress:
         found = asyncio.run(examine(settings.load(), settings.unknown(), progress))
     if as_json:
         _print_json(found)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import getpass
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,6 +13,7 @@ from mooring import errors
 from mooring.accounts import revocation, service
 from mooring.accounts.models import Account
 from mooring.connectors.registry import Registry, load_registry
+from mooring.identity import audit
 from mooring.identity.service import ProjectId, find_project
 from mooring.kit.vault import Vault
 from mooring.runtime import load_vault, prepare
@@ -20,7 +23,9 @@ BATCH = 100  # accounts per transaction
 
 
 @dataclass(frozen=True, slots=True)
-class _Parts:
+class Parts:
+    """What of a process the planning of revocations needs."""
+
     vault: Vault
     registry: Registry
 
@@ -49,9 +54,13 @@ async def run(settings: Settings, connector: str, project: str | None, progress:
     The revocations themselves are jobs: a running hub sends them, with retries.
     """
     db = await prepare(settings)
-    parts = _Parts(load_vault(settings, may_create=False), load_registry(settings.connectors_dir))
+    parts = Parts(load_vault(settings, may_create=False), load_registry(settings.connectors_dir))
     done = 0
     try:
+        audit.attach(db, parts.vault)
+        await audit.prepare(db)
+        with contextlib.suppress(KeyError, OSError):  # a container's user may have no name
+            audit.act_as(audit.Actor("command", label=getpass.getuser()))
         async with db.read() as tx:
             project_id = (await find_project(tx, project)).id if project else None
         while True:

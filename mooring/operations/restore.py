@@ -134,8 +134,10 @@ async def _restore_postgres(
             there = await tx.scalar(
                 text(
                     "SELECT count(*) FROM information_schema.tables "
-                    "WHERE table_schema NOT IN ('pg_catalog', 'information_schema')"
-                )
+                    "WHERE table_schema NOT IN ('pg_catalog', 'information_schema') "
+                    "AND table_schema = COALESCE(:own, table_schema)"
+                ),
+                {"own": db.schema},
             )
         if there:
             raise ConfigurationError(

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 import mooring.migrations
 from mooring.errors import ConfigurationError
+from mooring.migrations.runner import version_table
 
 
 def has_file(url: str) -> bool:
@@ -39,9 +40,10 @@ async def tables(tx: AsyncSession) -> frozenset[str]:
 
 async def revision(tx: AsyncSession) -> str | None:
     """The database's schema revision, or None when Mooring was never here."""
-    if "alembic_version" not in await tables(tx):
+    kept = version_table(await tables(tx))
+    if kept is None:
         return None
-    found: str | None = await tx.scalar(text("SELECT version_num FROM alembic_version"))
+    found: str | None = await tx.scalar(text(f"SELECT version_num FROM {kept}"))  # noqa: S608 - one of two fixed names
     return found
 
 

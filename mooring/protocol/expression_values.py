@@ -73,7 +73,7 @@ def to_text(value: Any, _depth: int = 0) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
-        return str(value) if abs(value) < 10**21 else repr(float(value))
+        return str(value) if abs(value) < 10**21 else _float_text(_as_float(value))
     if isinstance(value, float):
         return _float_text(value)
     if isinstance(value, list):
@@ -150,6 +150,13 @@ def _tidy(value: Number) -> Number:
     if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT:
         return int(value)
     return value
+
+
+def _as_float(value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _float_text(value: float) -> str:

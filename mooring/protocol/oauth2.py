@@ -334,7 +334,7 @@ def parse_retry_after(value: str | None, now: datetime | None = None) -> float |
     except ValueError:
         try:
             moment = parsedate_to_datetime(value)
-        except ValueError:
+        except (ValueError, OverflowError):  # a year, hour or zone that no machine word holds
             return None
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)

@@ -26,6 +26,14 @@ def new_secret() -> str:
     return PREFIX + base64.b64encode(os.urandom(KEY_BYTES)).decode()
 
 
+def is_secret(text: str) -> bool:
+    """Whether it can be a signing secret: `whsec_` and the base64 of as many bytes as Standard Webhooks asks for."""
+    try:
+        return 24 <= len(_key(text)) <= 64
+    except ValueError:
+        return False
+
+
 def standard_signature(secret: str, id: str, timestamp: int, body: bytes) -> str:
     """`v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body`.
 

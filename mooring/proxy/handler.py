@@ -105,6 +105,7 @@ async def _serve(context: Context, exchange: Exchange, query: str, entry: Entry,
     else:
         identity.require("unified:write")
         identity.require_free_hand()
+    service.require_passable(method)
     if not account_id:
         raise errors.BadRequest("the header x-account-id is missing", hint="Send the id of a linked account in it.")
     identity.require_account(account_id)

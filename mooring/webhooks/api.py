@@ -11,6 +11,7 @@ from pydantic import Field
 from mooring import errors
 from mooring.identity.api import caller_with
 from mooring.identity.service import Caller
+from mooring.kit.body import LARGEST, Moment
 from mooring.kit.egress import EgressGuard, parse_allow
 from mooring.kit.web import Json
 from mooring.webhooks import delivery as deliveries
@@ -44,7 +45,7 @@ router = APIRouter(tags=["Webhooks"])
 Reader = Annotated[Caller, Depends(caller_with("platform:read"))]
 Writer = Annotated[Caller, Depends(caller_with("platform:write"))]
 Size = Annotated[int, Query(ge=1, le=500)]
-After = Annotated[int | None, Query(alias="next", ge=1)]
+After = Annotated[int | None, Query(alias="next", ge=1, le=LARGEST)]
 Status = Literal["pending", "delivered", "failed", "dropped"]
 
 
@@ -240,7 +241,7 @@ async def list_events(
     caller: Reader,
     account_id: str | None = None,
     event: str | None = None,
-    since: datetime | None = None,
+    since: Moment | None = None,
     page_size: Size = 25,
     after: After = None,
 ) -> EventPage:

@@ -38,6 +38,7 @@ EVENTS: Final[dict[str, str]] = {
     "approval.requested": "A call of an API key waits for a person's approval; `url` is the page to decide on.",
     "approval.approved": "A person approved a call; it is made when its caller repeats it.",
     "approval.rejected": "A person refused a call.",
+    "provider_event.received": "A provider sent a webhook of its own; `data` is what it said.",
     FEEDBACK: "Somebody said how a tool did for them.",
     DISABLED: "Mooring switched an endpoint off: it answered 410, or failed for five days.",
     TEST: "A test delivery that somebody asked for; sent whatever the endpoint's filter says.",

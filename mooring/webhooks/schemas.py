@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mooring.kit.body import Body, Flag, Moment
 from mooring.webhooks.models import Delivery, DeliveryAttempt, Event, WebhookEndpoint, WebhookSecret
 from mooring.webhooks.secrets import MadeSecret
 
@@ -64,7 +65,7 @@ class EndpointList(BaseModel):
     data: list[EndpointOut]
 
 
-class EndpointCreate(BaseModel):
+class EndpointCreate(Body):
     """A new endpoint."""
 
     model_config = ConfigDict(extra="forbid")
@@ -72,10 +73,10 @@ class EndpointCreate(BaseModel):
     url: str = Field(min_length=1, max_length=2000)
     description: str | None = Field(None, max_length=500)
     events: list[str] = Field(default_factory=list, max_length=200)
-    enabled: bool = True
+    enabled: Flag = True
 
 
-class EndpointPatch(BaseModel):
+class EndpointPatch(Body):
     """A change of an endpoint; what is left out stays."""
 
     model_config = ConfigDict(extra="forbid")
@@ -83,7 +84,7 @@ class EndpointPatch(BaseModel):
     url: str = Field("", min_length=1, max_length=2000)
     description: str | None = Field(None, max_length=500)
     events: list[str] = Field(default_factory=list, max_length=200)
-    enabled: bool = True
+    enabled: Flag = True
 
 
 class SecretCreate(BaseModel):
@@ -91,7 +92,7 @@ class SecretCreate(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    active: bool = False
+    active: Flag = False
 
 
 class SecretPatch(BaseModel):
@@ -99,7 +100,7 @@ class SecretPatch(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    active: bool
+    active: Flag
 
 
 class SecretList(BaseModel):
@@ -182,13 +183,13 @@ class DeliveryPage(BaseModel):
     next: str | None
 
 
-class ReplayRequest(BaseModel):
+class ReplayRequest(Body):
     """Which time to tell again."""
 
     model_config = ConfigDict(extra="forbid")
 
-    since: datetime
-    failed_only: bool = Field(False, description="Only what was given up, dropped, or never sent.")
+    since: Moment
+    failed_only: Flag = Field(False, description="Only what was given up, dropped, or never sent.")
 
 
 class ReplayStarted(BaseModel):
@@ -198,7 +199,7 @@ class ReplayStarted(BaseModel):
     events: int
 
 
-class RaisedEvent(BaseModel):
+class RaisedEvent(Body):
     """An event to raise by hand (contract §2.10)."""
 
     event: str = Field(min_length=1, max_length=80)

@@ -50,14 +50,27 @@ async def open_active(tx: AsyncSession, vault: Vault, endpoint: WebhookEndpoint)
     return [key.open(s.sealed, name=s.id).decode() for s in await search(tx, endpoint) if s.active]
 
 
-async def add(tx: AsyncSession, vault: Vault, endpoint: WebhookEndpoint, *, active: bool) -> MadeSecret:
-    """Add a secret. Raises Conflict when there are too many."""
+async def open_all(tx: AsyncSession, vault: Vault, endpoint: WebhookEndpoint) -> list[tuple[WebhookSecret, str]]:
+    """The endpoint's secrets with their values, oldest first."""
+    key = await sealing.open_key(tx, vault, owner_of(endpoint))
+    return [(s, key.open(s.sealed, name=s.id).decode()) for s in await search(tx, endpoint)]
+
+
+async def add(
+    tx: AsyncSession, vault: Vault, endpoint: WebhookEndpoint, *, active: bool, secret: str | None = None
+) -> MadeSecret:
+    """Add a secret: a given one, or a new one. Raises Conflict when there are too many, ValidationFailed for a weak one."""
     if len(await search(tx, endpoint)) >= MAX_SECRETS:
         raise errors.Conflict(
             f"an endpoint has at most {MAX_SECRETS} secrets", hint="Delete one that no receiver uses any more."
         )
     key = await sealing.ensure_key(tx, vault, owner_of(endpoint))
-    secret = signing.new_secret()
+    if secret is None:
+        secret = signing.new_secret()
+    elif not signing.is_secret(secret):
+        raise errors.ValidationFailed(
+            "the endpoint is not valid", errors=["secrets: a secret is `whsec_` and the base64 of 24 to 64 bytes"]
+        )
     id = f"whs_{ids.nanoid()}"
     row = WebhookSecret(
         id=id,

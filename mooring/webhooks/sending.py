@@ -137,7 +137,7 @@ def _retry_after(response: StreamedResponse, now: datetime) -> float | None:
         return min(float(text[:10]), _LONGEST_WAIT)
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # a year, hour or zone that no machine word holds
         return None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return min(max((moment - now).total_seconds(), 0.0), _LONGEST_WAIT)

@@ -162,8 +162,12 @@ async def create(
     description: str | None = None,
     events: Sequence[str] = (),
     enabled: bool = True,
+    secret: str | None = None,
 ) -> tuple[WebhookEndpoint, secrets.MadeSecret]:
-    """Add an endpoint and its first secret. Raises ValidationFailed, or Conflict when the project has too many."""
+    """Add an endpoint and its first secret, a new one unless it is given.
+
+    Raises ValidationFailed, or Conflict when the project has too many.
+    """
     check_url(guard, url)
     check_events(events)
     count = select(func.count()).select_from(WebhookEndpoint).where(WebhookEndpoint.project_id == project)
@@ -185,7 +189,7 @@ async def create(
     tx.add(row)
     await tx.flush()
     _note(tx, row, "webhook.created")
-    return row, await secrets.add(tx, vault, row, active=True)
+    return row, await secrets.add(tx, vault, row, active=True, secret=secret)
 
 
 async def change(

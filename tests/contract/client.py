@@ -99,7 +99,8 @@ class NodeClient:
     def call(self, name: str, /, options: Mapping[str, Any] | None = None, **args: Any) -> Answer:
         """Call the client's method `name` ("accounts.getAccount") with `args` as its request object.
 
-        `options` are the client's own per-call options (such as `{"timeoutMs": 500}`). Raise `SdkError` for
+        `options` are the client's own per-call options (such as `{"timeoutMs": 500}`); `security` among them is the
+        argument that some methods want before the request. Raise `SdkError` for
         what the client throws. Blocks: when the server runs in this thread's event loop, use `acall`.
         """
         return _answer(self._send(name, args, options).result(self._timeout))
@@ -117,7 +118,8 @@ class NodeClient:
         with self._lock:
             self._last_id += 1
             self._pending[self._last_id] = future
-            command = {"id": self._last_id, "call": name, "args": args, "options": options or {}}
+            command = {"id": self._last_id, "call": name, "args": args, "options": dict(options or {})}
+            command["security"] = command["options"].pop("security", None)
             self._process.stdin.write(json.dumps(command) + "\n")
             self._process.stdin.flush()
         return future

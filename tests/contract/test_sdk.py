@@ -171,6 +171,34 @@ def test_actions_are_listed_and_run(sdk: NodeClient, account: str) -> None:
     assert caught.value.status_code == 400
 
 
+def test_mcp_messages(sdk: NodeClient, owner: Project, account: str) -> None:
+    options = {"security": {"basic": {"username": owner.key, "password": ""}}}
+
+    def post(method: str, id: Any = None, **params: Any) -> Any:
+        message = {"jsonrpc": "2.0", "method": method, "params": params}
+        message |= {} if id is None else {"id": id}
+        # This version keeps nothing of an answer; what went over the wire tells.
+        called = sdk.call("mcp.mcpPost", options, xAccountId=account, jsonRpcMessageDto=message)
+        assert called.http.status == 200 and called.http.headers["content-type"] == "application/json"
+        return called.http.body["result"]
+
+    # It leaves nothing of `params` and `id` but empty objects: what needs none works.
+    tools = {tool["name"] for tool in post("tools/list", {})["tools"]}
+    assert "sandbox_list_employees" in tools
+    assert post("ping", {}) == {}
+    ended = sdk.call("mcp.mcpDelete", options, xAccountId=account, mcpSessionId="none")
+    assert ended.http.status == 200
+    with pytest.raises(SdkError) as caught:
+        sdk.call("mcp.mcpGet", options, xAccountId=account, mcpSessionId="none")
+    assert caught.value.status_code == 405
+    with pytest.raises(SdkError) as caught:
+        wrong = {"security": {"basic": {"username": "v1.local.no.key", "password": ""}}}
+        sdk.call(
+            "mcp.mcpPost", wrong, xAccountId=account, jsonRpcMessageDto={"jsonrpc": "2.0", "method": "ping", "id": {}}
+        )
+    assert caught.value.status_code == 401
+
+
 def test_the_logs(sdk: NodeClient, owner: Project, account: str) -> None:
     sdk.call("proxy.proxyRequest", xAccountId=account, proxyRequestBody={"path": "/api/me"})
     sdk.call("proxy.proxyRequest", xAccountId=account, proxyRequestBody={"path": "/api/status/500"})

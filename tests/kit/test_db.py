@@ -20,6 +20,7 @@ import mooring.app  # noqa: F401 - all models are known
 from mooring.errors import ConfigurationError
 from mooring.kit.db import Base, Change, Database, is_away
 from mooring.migrations import runner
+from mooring.operations.schema import revision, revisions, tables
 from tests.hub import Hub
 from tests.servers.ports import free_port
 
@@ -39,8 +40,11 @@ async def db(url: str) -> AsyncIterator[Database]:
     await database.close()
 
 
+_COMPARED = {"compare_type": True, "compare_server_default": True, "version_table": runner.VERSION_TABLE}
+
+
 def differences(connection: Connection) -> list[Any]:
-    context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+    context = MigrationContext.configure(connection, opts=_COMPARED)
     return list(compare_metadata(context, Base.metadata))
 
 
@@ -54,7 +58,7 @@ async def schema_of(db: Database) -> list[str]:
     def read(connection: Connection) -> list[str]:
         seen = inspect(connection)
         out = []
-        for table in sorted(set(seen.get_table_names()) - {"alembic_version"}):
+        for table in sorted(set(seen.get_table_names()) - {runner.VERSION_TABLE}):
             out += sorted(
                 f"{table}.{c['name']} {c['type']} {c['nullable']} {c['default']}" for c in seen.get_columns(table)
             )
@@ -80,7 +84,7 @@ async def test_the_history_makes_what_the_models_say(db: Database) -> None:
     by_history = await schema_of(db)
     async with db.writer.begin() as connection:
         await connection.run_sync(Base.metadata.drop_all)
-        await connection.execute(text("DROP TABLE alembic_version"))
+        await connection.execute(text(f"DROP TABLE {runner.VERSION_TABLE}"))
     assert await runner.upgrade(db) == applied
     assert await schema_of(db) == by_history and len(by_history) > 100
 
@@ -88,9 +92,36 @@ async def test_the_history_makes_what_the_models_say(db: Database) -> None:
 async def test_a_newer_schema_is_refused(db: Database) -> None:
     await runner.upgrade(db)
     async with db.begin() as tx:
-        await tx.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        await tx.execute(text(f"UPDATE {runner.VERSION_TABLE} SET version_num = '9999'"))
     with pytest.raises(ConfigurationError, match=r"^MOORING_DATABASE_URL: .*schema 9999, newer than"):
         await runner.upgrade(db)
+
+
+async def test_a_database_of_before_keeps_its_schema(db: Database) -> None:
+    """Versions up to 0.1.0 kept the revision in Alembic's own table; the next start moves it."""
+    await runner.upgrade(db)
+    async with db.begin() as tx:
+        await tx.execute(text(f"ALTER TABLE {runner.VERSION_TABLE} RENAME TO alembic_version"))
+    assert await runner.upgrade(db) == []
+    async with db.read() as tx:
+        assert await revision(tx) == revisions()[-1]
+        assert {runner.VERSION_TABLE} == {name for name in await tables(tx) if "version" in name}
+
+
+async def test_tables_of_an_application_are_never_taken_for_ours(db: Database) -> None:
+    async with db.begin() as tx:
+        await tx.execute(text("CREATE TABLE users (id INTEGER)"))
+        await tx.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32))"))
+    with pytest.raises(
+        ConfigurationError, match=r"^MOORING_DATABASE_URL: .* tables of another application .*: users\."
+    ):
+        await runner.upgrade(db)
+    async with db.begin() as tx:
+        assert await tables(tx) == {"users", "alembic_version"}
+        await tx.execute(text("ALTER TABLE users RENAME TO app_users"))
+    assert await runner.upgrade(db)
+    async with db.read() as tx:
+        assert list(await tx.execute(text("SELECT * FROM alembic_version"))) == []
 
 
 async def test_several_starters_at_once_migrate_once(url: str) -> None:
@@ -107,8 +138,9 @@ async def test_a_migration_that_fails_leaves_nothing(db: Database) -> None:
     """The history is one transaction: a table that is in the way in the middle undoes all of it."""
     async with db.begin() as tx:
         await tx.execute(text("CREATE TABLE organizations (id INTEGER)"))
-    with pytest.raises(ConfigurationError, match="MOORING_DATABASE_URL"):
-        await runner.upgrade(db)
+    with pytest.raises(DBAPIError):
+        async with db.writer.begin() as connection:
+            await connection.run_sync(runner._migrate)
     names = "SELECT name FROM sqlite_master WHERE type = 'table'" if db.is_sqlite else (
         "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
     )  # fmt: skip

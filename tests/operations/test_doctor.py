@@ -204,7 +204,7 @@ FAULTS: dict[str, Fault] = {
 def _revision(rows: Rows, to: str | None) -> None:
     from mooring.operations.schema import revisions
 
-    rows.query("UPDATE alembic_version SET version_num = :v", {"v": to or revisions()[-1]})
+    rows.query("UPDATE mooring_version SET version_num = :v", {"v": to or revisions()[-1]})
 
 
 def _job(rows: Rows, state: str, age: timedelta) -> None:

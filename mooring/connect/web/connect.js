@@ -1,13 +1,13 @@
 // For pages that were built on `@stackone/react-hub`: the global Connect.start() opens the Hub in a dialog.
 (() => {
   "use strict";
-  const origin = new URL(document.currentScript.src).origin;
+  const hubUrl = document.currentScript.src.replace(/\/(stackone\/)?connect\.js.*$/, "");
   let ready;
   const load = () =>
     (ready ||= customElements.get("mooring-hub")
       ? Promise.resolve()
       : new Promise((done, failed) => {
-          const script = Object.assign(document.createElement("script"), { src: `${origin}/hub.js`, onload: done, onerror: failed });
+          const script = Object.assign(document.createElement("script"), { src: `${hubUrl}/hub.js`, onload: done, onerror: failed });
           document.head.append(script);
         }));
 
@@ -18,7 +18,7 @@
     Object.assign(dialog.style, { border: "0", padding: "0", background: "transparent", width: "min(40rem, calc(100vw - 1rem))", maxHeight: "calc(100vh - 1rem)" });
     for (const [name, value] of Object.entries((styles && styles.dialog) || {})) dialog.style[name] = value;
     const hub = document.createElement("mooring-hub");
-    hub.setAttribute("base-url", apiUrl || origin);
+    hub.setAttribute("base-url", apiUrl || hubUrl);
     hub.token = sessionToken;
     let linked = false;
     const end = () => {

@@ -1,7 +1,7 @@
 // <mooring-hub token="…">: state, views, focus, announcements and events.
 
 const VIEWS = { picker: pickerView, form: formView, waiting: waitingView, failed: failedView, done: doneView, account: accountView, remove: removeView, welcome: welcomeView, fatal: fatalView };
-const SCRIPT = document.currentScript && document.currentScript.src ? new URL(document.currentScript.src).origin : "";
+const SCRIPT = document.currentScript && document.currentScript.src ? new URL(".", document.currentScript.src).href : "";
 const sheet = new CSSStyleSheet();
 sheet.replaceSync(CSS);
 

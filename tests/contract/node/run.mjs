@@ -1,6 +1,6 @@
 // Drives StackOne's official TypeScript client from outside: one JSON command per line in, one JSON answer per line out.
 //   environment  HUB_URL, HUB_API_KEY
-//   command      {"id": 1, "call": "accounts.getAccount", "args": {"id": "…"}, "options": {}}
+//   command      {"id": 1, "call": "accounts.getAccount", "args": {"id": "…"}, "options": {}}; "security" where it comes first
 //   answer       {"id": 1, "ok": true, "result": …, "http": …} or {"id": 1, "ok": false, "error": …, "http": …}
 // `call` is the method's path on the client, `args` its request object; a string in startDate or endDate becomes a Date.
 // `http` is the last exchange of the call as it was on the wire, for what the client does not hand on
@@ -64,11 +64,11 @@ function describeError(error) {
 }
 
 async function answer(line) {
-  const { id, call, args, options } = JSON.parse(line, withDates);
+  const { id, call, args, options, security } = JSON.parse(line, withDates);
   const holder = { http: null };
   const reply = await exchange.run(holder, async () => {
     try {
-      const { rawResponse, ...result } = await methodOf(call)(args ?? {}, options ?? {});
+      const { rawResponse, ...result } = await methodOf(call)(...(security ? [security] : []), args ?? {}, options ?? {});
       return { id, ok: true, result };
     } catch (error) {
       return { id, ok: false, error: describeError(error) };
