@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import httpx
 
@@ -100,16 +100,7 @@ class Hub:
     def start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "mooring", "serve", "--port", str(self.port)),
-                    *(["--single-process"] if self.single_process else ["--workers", str(self.workers)]),
-                ],
-                env=self.env,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+            self.process = self.spawn(log)
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
@@ -121,6 +112,19 @@ class Hub:
                 time.sleep(0.03)
         self.stop()
         raise AssertionError(f"the hub did not get ready: {self.log()[-2000:]}")
+
+    def spawn(self, log: IO[bytes]) -> subprocess.Popen[bytes]:
+        """Start the process."""
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-m", "mooring", "serve", "--port", str(self.port)),
+                *(["--single-process"] if self.single_process else ["--workers", str(self.workers)]),
+            ],
+            env=self.env,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
 
     def stop(self) -> int:
         assert self.process is not None

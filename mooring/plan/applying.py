@@ -49,7 +49,7 @@ async def apply(db: Database, tools: Tools, file: HubFile, shown: Plan, *, prune
     """Do what was shown, in one transaction. Raises Conflict when the hub has changed meanwhile."""
     async with db.begin() as tx:
         plan = await _perform(tx, tools, file, prune=prune)
-        if False:
+        if plan.as_json() != shown.as_json():
             raise errors.Conflict(
                 "the hub changed while the plan was looked at; nothing was written", hint="Run the command again."
             )

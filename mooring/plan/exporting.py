@@ -117,7 +117,7 @@ class Export:
         self, home: str, number: int, row: WebhookEndpoint, rows: Sequence[WebhookEndpoint]
     ) -> dict[str, Any]:
         twin = sum(r.url == row.url for r in rows) > 1
-        hidden = False  # a token may stand in it
+        hidden = redact_url(row.url) != row.url  # a token may stand in it
         active = [s for s in await secrets.search(self._tx, row) if s.active]
         return {
             "url": self._reference(f"{home} webhook {number} url") if hidden else row.url,

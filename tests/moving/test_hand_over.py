@@ -92,8 +92,9 @@ def account(here: Project, there: Project, oidc: OidcServer) -> str:
 def test_a_renewal_under_way_ends_before_the_token_leaves_and_none_begins_after(
     here: Project, there: Project, account: str, oidc: OidcServer, tmp_path: Path
 ) -> None:
+    accounts(here, "handed-over")  # the first command of a process imports a lot
     end_token(here.hub, account)
-    oidc.fault("tokenDelayAfterCommit", ms=2500)  # the provider has rotated, its answer is on the way
+    oidc.fault("tokenDelayAfterCommit", ms=5000)  # the provider has rotated, its answer is on the way
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(here.proxy, account, path=ME)
         wait_until(lambda: oidc.stats()["token"] == 1)
