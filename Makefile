@@ -28,6 +28,13 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@
 
+$(VENV)/audit/.ready: requirements-audit.lock | $(BIN)/python
+	@echo "Installing the locked tools that look at dependencies …"
+	@rm -rf $(VENV)/audit
+	@$(BIN)/python -m venv $(VENV)/audit
+	@$(VENV)/audit/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-audit.lock
+	@touch $@
+
 demo: $(VENV)/.runtime ## Run the main job on this machine, with the sandbox as the provider
 	@$(BIN)/mooring demo $(ARGS)
 
@@ -46,14 +53,14 @@ check: $(VENV)/.dev ## Format, lint, types, layers, the catalogue, generated fil
 	@$(MAKE) --no-print-directory sbom
 	@$(BIN)/python -m pytest tests/docs $(ARGS)
 
-sbom: $(VENV)/.dev ## Write what a hub runs with, hashes included, to build/sbom.json (CycloneDX)
+sbom: $(VENV)/audit/.ready ## Write what a hub runs with, hashes included, to build/sbom.json (CycloneDX)
 	@mkdir -p build
-	@PYTHONWARNINGS=ignore $(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
+	@PYTHONWARNINGS=ignore $(VENV)/audit/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
 		--of JSON -o build/sbom.json requirements.lock
 	@echo "build/sbom.json: $$(grep -c '"bom-ref": "requirements-' build/sbom.json) packages"
 
-audit: $(VENV)/.dev ## Ask for known vulnerabilities of the locked packages; says so when nobody can be asked
-	@$(BIN)/python scripts/check-dependencies --audit
+audit: $(VENV)/audit/.ready ## Ask for known vulnerabilities of the locked packages; says so when nobody can be asked
+	@$(VENV)/audit/bin/python scripts/check-dependencies --audit
 
 format: $(VENV)/.dev ## Put the code into shape
 	@$(BIN)/ruff format .
@@ -68,10 +75,10 @@ faults: $(VENV)/.dev ## Kill processes for an hour and more while tokens are ren
 		$(BIN)/python -m pytest tests/faults tests/webhooks/test_crash.py tests/identity/test_audit_chain.py \
 		tests/operations/test_keys.py::test_a_rotation_that_is_killed_ten_times_fails_no_read -s $(ARGS)
 
-attack: $(VENV)/.dev ## Attack a hub on this machine for an hour and more, and print what came of it
+attack: $(VENV)/.dev ## Attack a hub on this machine for two hours, and print what came of it
 	@scripts/install-test-deps --only postgres
 	@mkdir -p build && rm -f build/attack.txt
-	@MOORING_ATTACK_REPORT=$(CURDIR)/build/attack.txt MOORING_ATTACK_EXAMPLES=230 MOORING_ATTACK_CASES=25000 \
+	@MOORING_ATTACK_REPORT=$(CURDIR)/build/attack.txt MOORING_ATTACK_EXAMPLES=400 MOORING_ATTACK_CASES=25000 \
 		MOORING_ATTACK_REQUESTS=2400 MOORING_ATTACK_HALF_OPEN=500 MOORING_ATTACK_HALF_OPEN_SECONDS=60 \
 		MOORING_ATTACK_CALLS=180 MOORING_ATTACK_TENANTS=4 MOORING_ATTACK_BOMB_MB=512 MOORING_ATTACK_FUZZ=20000 \
 		$(BIN)/python -m pytest tests/attack -s $(ARGS)
