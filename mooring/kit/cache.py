@@ -1,6 +1,7 @@
 """A bounded cache that follows the feed of changes, so that no process serves a stale permission for long.
 
-Entries vanish at once in the process that commits a change, and within `POLL_SECONDS` in all others.
+Entries vanish at once in the process that commits a change, and within `POLL_SECONDS` in all others. While the feed can't
+be read, nothing is kept.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ import structlog
 from sqlalchemy import delete, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from mooring.kit import clock
-from mooring.kit.db import Change, Database
+from mooring.kit.db import Change, Database, moment
 
 log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.25
+STALE_SECONDS = 2.0  # for an answer of the feed, after which nothing cached is served (rule A2: 5 s in all)
 _OVERLAP = timedelta(seconds=10)  # a row becomes visible at its commit, which may be later than its time
 _KEEP = timedelta(seconds=60)
 
@@ -130,22 +131,32 @@ class ChangeFollower:
         failing = False
         while True:
             await asyncio.sleep(POLL_SECONDS)
+            reading = asyncio.ensure_future(self._read_new())
             try:
-                await self._read_new()
+                # A cable that was cut says nothing for long: what was not heard of for a while must not be believed.
+                while not (await asyncio.wait({reading}, timeout=POLL_SECONDS if failing else STALE_SECONDS))[0]:
+                    failing = self._doubt(failing, "TimeoutError")
+                reading.result()
                 turns += 1
                 if turns % 240 == 0:
                     await self._purge()
                 failing = False
             except (SQLAlchemyError, OSError) as e:
-                if not failing:
-                    log.warning("change feed unreadable; caches are emptied until it is back", error=type(e).__name__)
-                failing = True
-                for clear in self._clear:
-                    clear()
+                failing = self._doubt(failing, type(e).__name__)
+            finally:
+                if not reading.done():
+                    reading.cancel()
+
+    def _doubt(self, failing: bool, reason: str) -> bool:
+        if not failing:
+            log.warning("change feed unreadable; caches are emptied until it is back", error=reason)
+        for clear in self._clear:
+            clear()
+        return True
 
     async def _read_new(self) -> None:
-        since = clock.now() - _OVERLAP
         async with self._db.read() as tx:
+            since = moment(tx, -_OVERLAP)  # by the clock that wrote the rows: hosts differ
             rows = (await tx.execute(select(Change.seq, Change.topic, Change.key).where(Change.at > since))).all()
         for row in rows:
             if row.seq not in self._seen:
@@ -154,4 +165,4 @@ class ChangeFollower:
 
     async def _purge(self) -> None:
         async with self._db.begin() as tx:
-            await tx.execute(delete(Change).where(Change.at < clock.now() - _KEEP))
+            await tx.execute(delete(Change).where(Change.at < moment(tx, -_KEEP)))

@@ -5,10 +5,12 @@ One SQL subset serves SQLite and PostgreSQL. A transaction never spans a network
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 from mooring.kit import clock
+
+
+SILENT_SECONDS = 5.0  # after which a database that answers nothing is away
 
 
 class Timestamp(TypeDecorator[datetime]):
@@ -76,7 +81,7 @@ class Change(Base):
 
 def record_change(tx: AsyncSession, topic: str, key: str) -> None:
     """Tell the caches of all processes, when and only when this transaction commits."""
-    tx.add(Change(topic=topic, key=key, at=clock.now()))
+    tx.add(Change(topic=topic, key=key, at=moment(tx)))
     tx.info.setdefault("changes", []).append((topic, key))
 
 
@@ -95,6 +100,13 @@ async def now_of(tx: AsyncSession) -> datetime:
     return moment.astimezone(UTC)
 
 
+def moment(tx: AsyncSession, by: timedelta = timedelta()) -> Any:
+    """The same time, moved, as a value to write or to compare with: the server fills it in, which costs no question."""
+    if tx.get_bind().dialect.name == "sqlite":
+        return clock.now() + by
+    return func.clock_timestamp() + by if by else func.clock_timestamp()
+
+
 def _sqlite_connect(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # we write BEGIN ourselves: the driver's own is too late and never IMMEDIATE
     cursor = connection.cursor()
@@ -107,6 +119,20 @@ def _sqlite_connect(connection: Any, _record: Any) -> None:
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _notice_silence(connection: Any, _record: Any) -> None:
+    """Let the kernel end a connection whose other side is silent: a cut cable says nothing, and asyncpg waits for long."""
+    # Private, for asyncpg has no setting for it. Without it only `command_timeout` ends the wait.
+    transport = getattr(connection.driver_connection, "_transport", None)
+    found = transport.get_extra_info("socket") if transport is not None else None
+    if found is None or found.family not in {socket.AF_INET, socket.AF_INET6} or not hasattr(socket, "TCP_USER_TIMEOUT"):
+        return
+    with socket.socket(fileno=os.dup(found.fileno())) as own:
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 2)
+        own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
+        own.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(SILENT_SECONDS * 1000))
 
 
 def _begin_with(engine: Engine, statement: str) -> None:
@@ -137,19 +163,22 @@ class Database:
                 parsed.difference_update_query(["schema"]).set(drivername="postgresql+asyncpg"),
                 pool_size=10,
                 max_overflow=10,
+                pool_timeout=SILENT_SECONDS * 2,
                 pool_pre_ping=True,
                 pool_recycle=1800,
                 hide_parameters=True,  # values of a statement must not reach a log (rule L1)
                 connect_args={
-                    "timeout": 10,
+                    "timeout": SILENT_SECONDS,
                     "command_timeout": 30,
                     "server_settings": {
                         "application_name": "mooring",
-                        "idle_in_transaction_session_timeout": "30000",
+                        # What a host that was cut off has locked, others wait for so long.
+                        "idle_in_transaction_session_timeout": "10000",
                         **({"search_path": self.schema} if self.schema else {}),
                     },
                 },
             )
+            event.listen(self._writer.sync_engine, "connect", _notice_silence)
         self._read = async_sessionmaker(self._reader, expire_on_commit=False, autoflush=False)
         self._write = async_sessionmaker(self._writer, expire_on_commit=False)
 

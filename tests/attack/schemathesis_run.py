@@ -63,11 +63,12 @@ RULES = (
     r"|POST /(auth_configs|api_keys|hub/connection_attempts|me/password|me/second_factor/confirm|incoming_endpoints)$"
     r"|PATCH /(me|project|projects/\{project\}|accounts/\{id\}|auth_configs/\{id\})$"
     r"|POST /(organizations/\{organization\}/members|auth_configs/\{id\}/preflight)$"
-    r"|(POST|PATCH) /webhooks(/\{id\})?$|PUT /(connectors/availability/|projects/\{project\}/ip_allowlist))"
+    r"|(POST|PATCH) /webhooks(/\{id\})?$|PUT /(connectors/availability/|projects/\{project\}/ip_allowlist)"
+    r"|GET /requests/statistics$)"
 )
 """Operations with a rule that no JSON Schema can say, so that 400 may meet data that fits theirs: printable text,
 contrast of colours, strength of a password, an address that may be called, names that a method takes, two fields
-that must agree, a one-time code; and the proxied ones, where the provider has its own."""
+that must agree, a one-time code, a time in the past; and the proxied ones, where the provider has its own."""
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,14 @@ import httpx
 
 from tests.cluster.network import NETS, Host, Network
 from tests.command import MASTER_KEYS
+from tests.flows.linking import link, sandbox_config, sandbox_consent
 from tests.hub import Hub, Project
 from tests.sandbox.harness import Sandbox, start_sandbox, stop_sandbox
 from tests.servers.postgres import PostgresServer
 from tests.servers.redis import RedisServer
 
 HUB_PORT, PROVIDER_PORT = 8080, 8090
+PUBLIC_URL = f"http://127.0.0.1:{HUB_PORT}"  # what a load balancer would answer on; tests go to the hosts themselves
 TREE = Path(__file__).resolve().parents[2]
 
 
@@ -103,7 +105,7 @@ class HostedHub(Hub):
         self.tree = tree
         self.options: list[str] = []
         self.url = f"http://{host.front}:{self.port}"
-        self.env["MOORING_PUBLIC_URL"] = self.url
+        self.env["MOORING_PUBLIC_URL"] = PUBLIC_URL
 
     def spawn(self, log: IO[bytes]) -> subprocess.Popen[bytes]:
         """Start it in the host's namespace, from its own source tree."""
@@ -125,6 +127,19 @@ class HostedHub(Hub):
         self.process.wait()
 
 
+class Beside(httpx.HTTPTransport):
+    """Requests from a loopback address of a host: the sandbox's controls answer nobody else."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(local_address="127.0.0.1")
+        self._host = host
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send it from the host."""
+        with self._host.entered():
+            return super().handle_request(request)
+
+
 @dataclass
 class Cluster:
     """Everything that runs, and the network it runs on."""
@@ -140,6 +155,16 @@ class Cluster:
     @property
     def hubs(self) -> tuple[HostedHub, HostedHub]:
         return self.a, self.b
+
+    def link(self, project: Project, number: int, owner: str = "owner") -> list[str]:
+        """Link so many accounts by OAuth, each with a grant of its own."""
+        agree = sandbox_consent(self.provider)
+
+        def consent(location: str) -> str:
+            return agree(location).replace(PUBLIC_URL, project.hub.url, 1)
+
+        config = sandbox_config(project, self.provider)
+        return [link(project, config, consent, f"{owner}-{n}") for n in range(number)]
 
     def at(self, hub: Hub, project: Project) -> Project:
         """The same project, seen through another host."""
@@ -181,5 +206,5 @@ def cluster_of(folder: Path, *, workers: int = 1, tree: Path = TREE, env: Mappin
         for hub in hubs:
             stack.callback(lambda hub=hub: hub.stop() if hub.process is not None else None)  # type: ignore[misc]
             hub.start()
-        http = stack.enter_context(httpx.Client(base_url=url, timeout=10, trust_env=False))
+        http = stack.enter_context(httpx.Client(base_url=url, timeout=10, transport=Beside(network["provider"])))
         yield Cluster(network, database, database_url, redis, Sandbox(url, http), hubs[0], hubs[1])

@@ -8,13 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import typer
 import yaml
 from typer.testing import CliRunner
 
-from mooring.cli import app
+from mooring.cli import plan
+from mooring.cli.identity import audit_app
 from mooring.protocol.signing import new_secret
 from tests.hub import Hub
 from tests.rows import query
+
+COMMANDS = typer.Typer()  # only these: the runner makes the whole command line anew for each run
+plan.attach(COMMANDS)
+COMMANDS.add_typer(audit_app, name="audit")
 
 
 @dataclass
@@ -60,7 +66,7 @@ class Desk:
         env = {**self.hub.env, "MOORING_DATABASE_URL": self.hub.database_url, **self.env}
         if not self.own:
             env["MOORING_CONNECTORS_DIR"] = ""  # to read them takes most of the time
-        result = CliRunner().invoke(app, list(arguments), env=env, input=answer)
+        result = CliRunner().invoke(COMMANDS, list(arguments), env=env, input=answer)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         done = Done(result.exit_code, result.stdout, result.stderr)
