@@ -106,8 +106,8 @@ def _check_segments(path: str) -> None:
         if _CONTROL.search(text):
             raise _bad_path("it contains an encoded control character")
         for piece in _SEPARATORS.split(text):
-            # Servlet containers drop `;parameters` before they resolve dots.
-            if piece.partition(";")[0] in {".", ".."}:
+            # Servlet containers drop `;parameters` before they resolve dots, Windows servers blanks.
+            if piece.partition(";")[0].strip(" ") in {".", ".."}:
                 raise _bad_path("it contains `.` or `..` segments, plain or encoded")
         decoded = unquote(_OVERLONG.sub(_short_form, text), encoding="latin-1")
         if decoded == text:

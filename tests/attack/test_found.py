@@ -18,9 +18,10 @@ from mooring.actions.inputs import gather
 from mooring.client import BadSignature, verify_webhook
 from mooring.connectors.loader import load_file
 from mooring.connectors.yaml_source import read_yaml
-from mooring.errors import ValidationFailed
+from mooring.errors import BadRequest, ValidationFailed
 from mooring.protocol.oauth2 import parse_retry_after
 from mooring.protocol.template import compile_template
+from mooring.protocol.urls import join_path
 from mooring.proxy.service import QUEUE_SECONDS, preferred_wait
 from tests.dashboard.people import PASSWORD, recruit
 from tests.hub import Hub, Project, client, ok, refused
@@ -154,6 +155,15 @@ def test_a_signature_of_odd_characters_is_a_bad_one(headers: dict[str, str]) -> 
     given = {name: value.replace("NOW", str(int(time.time()))) for name, value in headers.items()}
     with pytest.raises(BadSignature):
         verify_webhook(b"{}", given, "whsec_" + base64.b64encode(b"k" * 32).decode())
+
+
+@pytest.mark.parametrize(
+    "path", ["/..%20/x", "/a/%2e%2e%20%20/x", "/%20../x", "/..%2520/x", "/.. ;a/x".replace(" ", "%20")]
+)
+def test_dots_beside_blanks_are_dots_for_some_servers(path: str) -> None:
+    with pytest.raises(BadRequest):
+        join_path("https://api.example/base", path)
+    assert join_path("https://api.example/base", "/a%20b/..c%20").endswith("/a%20b/..c%20")
 
 
 def test_trace_is_refused_before_anything_else(project: Project) -> None:
