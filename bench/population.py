@@ -23,14 +23,17 @@ BATCH = 2_000
 _KEY = Secrets(fields={"api_key": CREDENTIAL})
 
 
-def populate(home: Path, template: str, count: int, secrets: Secrets = _KEY) -> list[str]:
+def populate(
+    home: Path, template: str, count: int, secrets: Secrets = _KEY, *, database_url: str | None = None
+) -> list[str]:
     """Add `count` accounts like `template`; return their ids. The hub may run meanwhile."""
-    return asyncio.run(_populate(home, template, count, secrets))
+    url = database_url or f"sqlite:///{home / 'data' / 'mooring.db'}"
+    return asyncio.run(_populate(home, url, template, count, secrets))
 
 
-async def _populate(home: Path, template: str, count: int, secrets: Secrets) -> list[str]:
+async def _populate(home: Path, url: str, template: str, count: int, secrets: Secrets) -> list[str]:
     vault = Vault.from_file(home / "data.keys", data_dir=home / "data")
-    db = Database(f"sqlite:///{home / 'data' / 'mooring.db'}")
+    db = Database(url)
     made: list[str] = []
     try:
         async with db.read() as tx:

@@ -251,7 +251,7 @@ def _refreshes(options: argparse.Namespace, hub: Hub, say: Say) -> list[str]:
     template = hub.link("oauth", "client_credentials", {"client_id": "bench", **_SECRET})
     say(f"making {options.refreshes:,} accounts whose tokens have ended")
     accounts = populate(hub.home, template, options.refreshes, Secrets(fields=_SECRET, access_token="ended"))
-    asyncio.run(_end_tokens(hub, accounts))
+    end_tokens(f"sqlite:///{hub.home / 'data' / 'mooring.db'}", accounts)
     time.sleep(1)
 
     def call(part: list[str]) -> None:
@@ -277,8 +277,13 @@ def _refreshes(options: argparse.Namespace, hub: Hub, say: Say) -> list[str]:
     ]
 
 
-async def _end_tokens(hub: Hub, accounts: list[str]) -> None:
-    db = Database(f"sqlite:///{hub.home / 'data' / 'mooring.db'}")
+def end_tokens(database_url: str, accounts: list[str]) -> None:
+    """Let the access tokens of accounts have ended a minute ago."""
+    asyncio.run(_end_tokens(database_url, accounts))
+
+
+async def _end_tokens(database_url: str, accounts: list[str]) -> None:
+    db = Database(database_url)
     past = clock.now() - timedelta(minutes=1)
     try:
         async with db.begin() as tx:

@@ -12,7 +12,7 @@ from mooring.errors import ConfigurationError
 
 
 def main(arguments: list[str]) -> int:
-    """Run `serve HOST PORT` or `work`; a wrong setting is one line and exit code 2."""
+    """Run `serve HOST PORT [no-background]` or `work`; a wrong setting is one line and exit code 2."""
     # structlog loads rich where it finds it, for colours that a service never prints: 6 MB per process.
     sys.modules["rich"] = None  # type: ignore[assignment]
     from mooring import serve
@@ -20,7 +20,8 @@ def main(arguments: list[str]) -> int:
     try:
         loaded = settings.load()
         if arguments[0] == "serve":
-            return serve.serve(loaded, host=arguments[1], port=int(arguments[2]))
+            background = "no-background" not in arguments[3:]
+            return serve.serve(loaded, host=arguments[1], port=int(arguments[2]), background=background)
         return serve.work(loaded)
     except ConfigurationError as e:
         print(f"mooring: {e}", file=sys.stderr)  # noqa: T201

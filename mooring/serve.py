@@ -72,13 +72,14 @@ def configure_logging(level: str) -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[libraries])
 
 
-def serve(settings: Settings, *, host: str, port: int) -> int:
+def serve(settings: Settings, *, host: str, port: int, background: bool = True) -> int:
     """Serve in this process until SIGINT or SIGTERM. Returns the exit code.
 
     Raises ConfigurationError before anything listens. Under a supervisor, token requests travel through its courier.
+    Without `background` other hosts run the jobs.
     """
     configure_logging(settings.log_level)
-    uvloop.run(_serve(settings, host, port, supervised=is_supervised()))
+    uvloop.run(_serve(settings, host, port, supervised=is_supervised(), background=background))
     return 0
 
 
@@ -94,10 +95,10 @@ def is_supervised() -> bool:
     return bool(os.environ.get(ROLE))
 
 
-async def _serve(settings: Settings, host: str, port: int, *, supervised: bool) -> None:
+async def _serve(settings: Settings, host: str, port: int, *, supervised: bool, background: bool) -> None:
     app = create_app(settings, public_url=public_url_of(settings, host, port))
     stop = _stop_event(supervised=supervised)
-    async with app.running(supervised=supervised) as context, working(context):
+    async with app.running(supervised=supervised) as context, working(context, jobs=background):
         # What is there now stays: without it, full collections walk through it all and calls stand still meanwhile.
         gc.collect()
         gc.freeze()
@@ -148,24 +149,26 @@ def _stop_event(*, supervised: bool) -> asyncio.Event:
 
 
 @contextlib.asynccontextmanager
-async def working(context: Context) -> AsyncIterator[None]:
+async def working(context: Context, *, jobs: bool = True) -> AsyncIterator[None]:
     """Do what a process does beside serving: jobs, recovery, its numbers, its traces."""
-    async with sharing(context), _background(context), _exporting(context):
+    async with sharing(context), _background(context, jobs=jobs), _exporting(context):
         yield
 
 
 @contextlib.asynccontextmanager
-async def _background(context: Context) -> AsyncIterator[None]:
-    """Jobs, and the recovery of answers that a dead process left with the courier."""
-    worker = Worker(context)
-    await worker.start()
+async def _background(context: Context, *, jobs: bool) -> AsyncIterator[None]:
+    """Jobs, and the recovery of answers that a dead process left with this host's courier, which no other host has."""
+    worker = Worker(context) if jobs else None
+    if worker is not None:
+        await worker.start()
     recovery = asyncio.create_task(_recover(context), name="recovery")
     try:
         yield
     finally:
         recovery.cancel()
         await asyncio.gather(recovery, return_exceptions=True)
-        await worker.stop()
+        if worker is not None:
+            await worker.stop()
 
 
 @contextlib.asynccontextmanager

@@ -137,12 +137,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--host")
     parser.add_argument("--port", type=int)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--no-background", action="store_true")
     given = parser.parse_args(arguments)
     python = [sys.executable, "-m"]
     if given.port is None:
         command, address = [*python, "mooring.child", "work"], None
     else:
         command = [*python, "mooring.child", "serve", given.host, str(given.port)]
+        command += ["no-background"] if given.no_background else []
         shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(given.host, given.host)  # noqa: S104 - translated, not bound
         address = (shown, given.port)
     mains = [Child("main", command, given.workers, slot) for slot in range(given.workers)]

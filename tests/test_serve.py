@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -172,10 +173,10 @@ def test_an_unknown_name_only_warns(tmp_path: Path) -> None:
         assert hub.log().count("mooring: warning: MOORING_PUBLIC_ULR is no setting of Mooring\n") == 1
 
 
-def test_a_start_takes_less_than_five_seconds(tmp_path: Path) -> None:
+def test_a_start_takes_seconds_not_minutes(tmp_path: Path) -> None:
     began = time.monotonic()
     with Hub(tmp_path, free_port()):
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15  # what it takes is in bench/; here others may be at work
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -185,7 +186,7 @@ def test_a_signal_ends_the_hub_with_exit_code_0(tmp_path: Path, number: signal.S
         began = time.monotonic()
         hub.process.send_signal(number)
         assert hub.process.wait(15) == 0
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15  # what it takes is in bench/; here others may be at work
     assert "Traceback" not in hub.log()
 
 
@@ -288,6 +289,35 @@ def test_a_revoked_key_stops_in_both_workers(crew: Hub) -> None:
         hub.command("api-key", "revoke", project.key.split(".")[2])
         time.sleep(1)
         assert ask() == {401}
+
+
+def test_background_work_can_be_left_to_other_processes(tmp_path: Path) -> None:
+    hub = Hub(tmp_path, free_port())
+    database = tmp_path / "data" / "mooring.db"
+
+    def claims() -> int:
+        with contextlib.closing(sqlite3.connect(database)) as there:
+            return int(there.execute("SELECT coalesce(sum(fence), -1) FROM jobs").fetchone()[0])
+
+    hub.spawn = lambda log: subprocess.Popen(  # type: ignore[method-assign]
+        [sys.executable, "-m", "mooring", "serve", "--port", str(hub.port), "--no-background"],
+        env=hub.env,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
+    with hub:
+        time.sleep(1)
+        assert claims() == -1  # not even made: nothing here would run one
+        command = [sys.executable, "-m", "mooring", "worker"]
+        with subprocess.Popen(command, env={**hub.env, "MOORING_DATA_DIR": str(tmp_path / "other")} | {
+            "MOORING_DATABASE_URL": hub.database_url, "MOORING_MASTER_KEY_FILE": str(next(tmp_path.glob("*.keys")))
+        }) as worker:  # fmt: skip
+            try:
+                wait_for(lambda: claims() > 0)
+            finally:
+                worker.terminate()
+        assert worker.returncode == 0
 
 
 def test_the_supervisor_passes_ctrl_c_on_once(crew: Hub) -> None:

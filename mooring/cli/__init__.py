@@ -66,18 +66,25 @@ def serve(
             "--single-process", help="Run in this process alone: a crash may lose a refresh that is under way."
         ),
     ] = False,
+    no_background: Annotated[
+        bool,
+        typer.Option(
+            "--no-background", help="Serve alone: webhooks, refreshes ahead and probes are left to other hosts."
+        ),
+    ] = False,
 ) -> None:
     """Run the hub: its web processes, and a courier that keeps refreshes safe from their crashes."""
     loaded = load_database_settings()  # before the imports that cost time: a wrong setting is told at once
     if supervisor.ROLE not in os.environ:
         check_port(host, port)
         if not single_process:
-            _supervise("--host", host, "--port", str(port), "--workers", str(workers))
+            more = ["--no-background"] if no_background else []
+            _supervise("--host", host, "--port", str(port), "--workers", str(workers), *more)
         elif workers != 1:
             raise errors.ConfigurationError("--single-process: can't be joined with --workers")
     from mooring.serve import serve as run
 
-    raise typer.Exit(run(loaded, host=host, port=port))
+    raise typer.Exit(run(loaded, host=host, port=port, background=not no_background))
 
 
 @app.command()

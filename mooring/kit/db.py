@@ -25,7 +25,6 @@ from sqlalchemy.types import TypeDecorator
 
 from mooring.kit import clock
 
-
 SILENT_SECONDS = 5.0  # after which a database that answers nothing is away
 
 
@@ -126,7 +125,11 @@ def _notice_silence(connection: Any, _record: Any) -> None:
     # Private, for asyncpg has no setting for it. Without it only `command_timeout` ends the wait.
     transport = getattr(connection.driver_connection, "_transport", None)
     found = transport.get_extra_info("socket") if transport is not None else None
-    if found is None or found.family not in {socket.AF_INET, socket.AF_INET6} or not hasattr(socket, "TCP_USER_TIMEOUT"):
+    if (
+        found is None
+        or found.family not in {socket.AF_INET, socket.AF_INET6}
+        or not hasattr(socket, "TCP_USER_TIMEOUT")
+    ):
         return
     with socket.socket(fileno=os.dup(found.fileno())) as own:
         own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

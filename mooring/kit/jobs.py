@@ -10,7 +10,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Index, String, and_, case, delete, func, not_, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -18,9 +18,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
 from mooring.kit import clock
-from mooring.kit.db import Base, BigId
+from mooring.kit.db import Base, BigId, moment
 
 LEASE_SECONDS = 60.0
+RARE_SECONDS: Final = 600.0  # from this period on, a periodic job does not run at the first start
 BACKOFF = (1.0, 3600.0)  # first and longest pause in seconds
 MAX_ATTEMPTS = 12
 
@@ -111,17 +112,21 @@ async def enqueue(
 
 
 async def ensure_periodic(tx: AsyncSession, kind: str, every_seconds: float) -> None:
-    """Make sure that a periodic job exists. Its first run is spread over one period, so that hubs do not beat as one."""
+    """Make sure that a periodic job exists. Its first run is spread over hubs; a rare job waits a period."""
     exists = await tx.scalar(select(Job.id).where(Job.kind == kind, Job.key == "periodic"))
     if exists:
         await tx.execute(update(Job).where(Job.id == exists).values(every_seconds=every_seconds))
         return
-    first = clock.now() + timedelta(seconds=random.uniform(0, min(every_seconds, 5.0)))  # noqa: S311 - jitter
+    wait = every_seconds if every_seconds >= RARE_SECONDS else min(every_seconds, 5.0)
+    first = clock.now() + timedelta(seconds=wait * random.uniform(0.8 if wait > 5 else 0, 1))  # noqa: S311 - jitter
     await enqueue(tx, kind, key="periodic", run_at=first, every_seconds=every_seconds)
 
 
 async def claim(tx: AsyncSession, kinds: Sequence[str], limit: int, *, lease: float = LEASE_SECONDS) -> list[Claim]:
-    """Take up to `limit` due jobs: one statement, no two workers get the same one."""
+    """Take up to `limit` due jobs: one statement, no two workers get the same one.
+
+    Leases go by the database's clock: a host whose clock is ahead must not take what another one is at.
+    """
     now = clock.now()
     due = (
         select(Job.id)
@@ -129,7 +134,7 @@ async def claim(tx: AsyncSession, kinds: Sequence[str], limit: int, *, lease: fl
             Job.state == "ready",
             Job.run_at <= now,
             Job.kind.in_(kinds),
-            or_(Job.lease_until.is_(None), Job.lease_until < now),
+            or_(Job.lease_until.is_(None), Job.lease_until < moment(tx)),
         )
         .order_by(Job.run_at, Job.id)
         .limit(limit)
@@ -138,7 +143,7 @@ async def claim(tx: AsyncSession, kinds: Sequence[str], limit: int, *, lease: fl
     rows = await tx.execute(
         update(Job)
         .where(Job.id.in_(due.scalar_subquery()))
-        .values(lease_until=now + timedelta(seconds=lease), fence=Job.fence + 1, attempts=Job.attempts + 1)
+        .values(lease_until=moment(tx, timedelta(seconds=lease)), fence=Job.fence + 1, attempts=Job.attempts + 1)
         .returning(
             Job.id,
             Job.kind,
@@ -158,7 +163,7 @@ async def claim(tx: AsyncSession, kinds: Sequence[str], limit: int, *, lease: fl
 
 async def extend(tx: AsyncSession, job: Claim, *, lease: float = LEASE_SECONDS) -> bool:
     """Keep a long job's lease. False means that somebody else has it now: stop."""
-    kept = await tx.execute(update(Job).where(_mine(job)).values(lease_until=clock.now() + timedelta(seconds=lease)))
+    kept = await tx.execute(update(Job).where(_mine(job)).values(lease_until=moment(tx, timedelta(seconds=lease))))
     return bool(kept.rowcount)  # type: ignore[attr-defined]
 
 

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +23,7 @@ from mooring.kit.windows import Window
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
+    from redis.asyncio.client import PubSub
 
 log = structlog.get_logger(__name__)
 
@@ -30,6 +31,7 @@ PATIENCE: Final = 0.05  # seconds that one round trip may take; a question waits
 GRACE: Final = 0.005  # and this, for an answer that came while this process was busy with something else
 CONNECT_SECONDS: Final = 1.0
 AGAIN_SECONDS: Final = 0.5  # between two tries to find the server again
+SILENT_SECONDS: Final = 5.0  # without any news, after which this process tells some to see whether it is heard
 BATCH: Final = 50  # questions of one round trip, so that our own share of its time stays small
 NEWS: Final = 10_000  # pieces of news that are passed on, or read at the start; beyond it they are dropped
 PAUSES: Final = "mooring:pauses"
@@ -80,8 +82,9 @@ def digest(text: str) -> str:
 class SharedServer:
     """The connection of one process to the server: questions in batches over one connection, news over another."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, silent: float = SILENT_SECONDS) -> None:
         self._url = url
+        self._silent = silent
         self._questions: deque[_Question] = deque()
         self._asked = asyncio.Event()
         self._found = asyncio.Event()
@@ -163,16 +166,27 @@ class SharedServer:
             self._lost(e if isinstance(e, Exception) else None)
             raise
 
-    async def _hear(self, messages: AsyncIterator[dict[str, Any]]) -> None:
-        async for message in messages:
+    async def _hear(self, news: PubSub) -> None:
+        silent = 0
+        while True:
+            # Not `listen`: redis-py (8.1) takes a connection that the kernel timed out for a wait that did, and asks it
+            # again for ever without giving the loop a turn.
+            message = await news.get_message(timeout=self._silent)
+            if message is None:
+                silent += 1
+                if silent > 1:  # not even our own question came round
+                    raise TimeoutError
+                self.tell("probe", "")
+                continue
+            silent = 0
             if message["type"] != "message":
                 continue
             try:
                 kind, subject, seconds = orjson.loads(message["data"])
-                news = str(kind), str(subject), float(seconds)
+                heard = str(kind), str(subject), float(seconds)
             except (ValueError, TypeError):  # whoever else writes to this server
                 continue
-            self._heard(*news)
+            self._heard(*heard)
 
     def _heard(self, kind: str, subject: str, seconds: float) -> None:
         listener = self._listeners.get(kind)
@@ -213,7 +227,7 @@ class SharedServer:
             log.info("the shared server is back; limits are shared again")
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._answer(client))
-            tasks.create_task(self._hear(news.listen()))
+            tasks.create_task(self._hear(news))
 
     def _lost(self, fault: BaseException | None) -> None:
         """Let everybody judge for himself."""

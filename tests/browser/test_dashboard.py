@@ -17,7 +17,7 @@ from tests.hub import Hub, close_clients
 from tests.sandbox.harness import Sandbox
 from tests.servers.ports import free_port
 
-NAMES = [s.name for s in states(Scene(None, "", ("",), "", "", "", "", ""))]  # type: ignore[arg-type]
+NAMES = [s.name for s in states(Scene(None, "", ("",), "", "", "", "", "", ""))]  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")

@@ -92,7 +92,14 @@ class HostedHub(Hub):
     """`mooring serve` on a host. `tree` is the source folder that it runs from, `options` are more words."""
 
     def __init__(
-        self, host: Host, folder: Path, *, database_url: str, env: Mapping[str, str], workers: int = 1, tree: Path = TREE
+        self,
+        host: Host,
+        folder: Path,
+        *,
+        database_url: str,
+        env: Mapping[str, str],
+        workers: int = 1,
+        tree: Path = TREE,
     ) -> None:
         super().__init__(
             folder,
@@ -104,6 +111,7 @@ class HostedHub(Hub):
         self.host = host
         self.tree = tree
         self.options: list[str] = []
+        self.paths: list[str] = []  # before the tree, for code that sets this host's clock wrong
         self.url = f"http://{host.front}:{self.port}"
         self.env["MOORING_PUBLIC_URL"] = PUBLIC_URL
 
@@ -114,7 +122,7 @@ class HostedHub(Hub):
             return subprocess.Popen(
                 [sys.executable, "-m", "mooring", *words, *self.options],
                 cwd=self.tree,
-                env={**self.env, "PYTHONPATH": str(self.tree)},
+                env={**self.env, "PYTHONPATH": os.pathsep.join([*self.paths, str(self.tree)])},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -171,19 +179,24 @@ class Cluster:
         return Project(hub, project.id, project.key)
 
     def shape(self) -> None:
-        """Bring back what a scenario may have left."""
+        """Bring back what a scenario may have left: all plugged in, all up, the provider in its first state."""
         for host in self.network.hosts.values():
             host.mend("front", "back")
         for hub in self.hubs:
             if hub.process is None or hub.process.poll() is not None:
                 hub.start()
+        self.provider.http.post("/_control/reset").raise_for_status()
+        # Without it the sandbox announces a limit that callers who never rest reach.
+        self.provider.control("settings", {"rate_limit": {"limit": 1_000_000, "window_seconds": 60}})
 
 
 HOSTS = ("db", "redis", "hub-a", "hub-b", "provider", "caller")
 
 
 @contextmanager
-def cluster_of(folder: Path, *, workers: int = 1, tree: Path = TREE, env: Mapping[str, str] | None = None) -> Iterator[Cluster]:
+def cluster_of(
+    folder: Path, *, workers: int = 1, tree: Path = TREE, env: Mapping[str, str] | None = None
+) -> Iterator[Cluster]:
     """Two hubs on hosts of their own with PostgreSQL and Redis on others, all of it started and stopped here."""
     with Network(*HOSTS) as network, ExitStack() as stack:
         stack.enter_context(network["caller"].entered())
@@ -207,4 +220,6 @@ def cluster_of(folder: Path, *, workers: int = 1, tree: Path = TREE, env: Mappin
             stack.callback(lambda hub=hub: hub.stop() if hub.process is not None else None)  # type: ignore[misc]
             hub.start()
         http = stack.enter_context(httpx.Client(base_url=url, timeout=10, transport=Beside(network["provider"])))
-        yield Cluster(network, database, database_url, redis, Sandbox(url, http), hubs[0], hubs[1])
+        cluster = Cluster(network, database, database_url, redis, Sandbox(url, http), hubs[0], hubs[1])
+        cluster.shape()
+        yield cluster

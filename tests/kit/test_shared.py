@@ -246,3 +246,33 @@ def test_a_warning_does_not_close_a_breaker_that_is_open() -> None:
         provider.failed()
     provider.warn()  # type: ignore[attr-defined]
     assert provider.state == "open" and isinstance(provider, Provider)
+
+
+class _TimedOut:
+    """A connection for news that the kernel gave up: redis-py says at once, and for ever, that no news came in time."""
+
+    async def get_message(self, timeout: float) -> None:
+        return None
+
+
+async def test_a_dead_connection_for_news_is_given_up() -> None:
+    """Asked on, it would keep the loop to itself: no call would be answered any more."""
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(5):
+            await SharedServer("redis://127.0.0.1:1/0")._hear(_TimedOut())  # type: ignore[arg-type]
+
+
+async def test_silence_is_broken_by_a_question_of_our_own(server: RedisServer) -> None:
+    """A connection on which nothing comes is heard to be alive; it is neither lost nor looked for anew."""
+    shared = SharedServer(server.url, silent=0.05)
+    heard: list[str] = []
+    shared.on("probe", lambda subject, _seconds: heard.append(subject))
+    await shared.start(patience=5)
+    try:
+        assert shared.up
+        async with asyncio.timeout(5):
+            while len(heard) < 3:
+                await asyncio.sleep(0.02)
+        assert shared.up
+    finally:
+        await shared.stop()

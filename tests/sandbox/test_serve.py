@@ -87,6 +87,7 @@ def test_imports_nothing_else_of_mooring() -> None:
         "mooring.kit.clock",
         "mooring.kit.ids",
         "mooring.kit.exchange",
+        "mooring.kit.forwarding",
         "mooring.kit.server",
         "mooring.kit.writes",
     }
