@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install install-dev demo test check format faults attack bench profile docs site shots hub-package lock clean sbom audit
+.PHONY: help install install-dev demo test check format faults cluster attack bench profile docs site shots hub-package lock clean sbom audit
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -74,6 +74,14 @@ faults: $(VENV)/.dev ## Kill processes for an hour and more while tokens are ren
 		MOORING_TEST_WEBHOOK_EVENTS=10000 MOORING_TEST_WEBHOOK_KILLS=20 MOORING_TEST_AUDIT_ENTRIES=1000 \
 		$(BIN)/python -m pytest tests/faults tests/webhooks/test_crash.py tests/identity/test_audit_chain.py \
 		tests/operations/test_keys.py::test_a_rotation_that_is_killed_ten_times_fails_no_read -s $(ARGS)
+
+cluster: $(VENV)/.dev ## Cut, kill, restart and upgrade hosts in network namespaces for long, and count what is lost (root)
+	@scripts/install-test-deps --only postgres,redis,netns
+	@MOORING_TEST_CLUSTER_ROUNDS=20 MOORING_TEST_CLUSTER_ACCOUNTS=20 MOORING_TEST_CLUSTER_CALLERS=200 \
+		MOORING_TEST_CLUSTER_CUTS=5 MOORING_TEST_CLUSTER_LONG_CUT_SECONDS=75 MOORING_TEST_CLUSTER_KILLS=10 \
+		MOORING_TEST_CLUSTER_RESTARTS=20 MOORING_TEST_UPGRADE_CALLERS=8 \
+		MOORING_TEST_MIGRATION_KILLS=10 MOORING_TEST_MIGRATION_ROWS=500 \
+		$(BIN)/python -m pytest tests/cluster tests/operations/test_migrations.py -s $(ARGS)
 
 attack: $(VENV)/.dev ## Attack a hub on this machine for two hours, and print what came of it
 	@scripts/install-test-deps --only postgres

@@ -203,19 +203,22 @@ def _document(tables: str, command: str, others: float, options: argparse.Namesp
     return f"""\
 # Workers and hosts
 
-Written by `{command}` on {datetime.now(UTC):%Y-%m-%d}, load average before the run {others:.1f}. **The machine was shared** with
-other work, and load, provider, PostgreSQL and all hubs share its cores: read the ratios, which compare runs side by side. Two
-cores can't show what a third worker is worth; they show what a worker or a host more costs when there is no core for it.
+Written by `{command}` on {datetime.now(UTC):%Y-%m-%d}, load average before the run {others:.1f}.
+**The machine was shared** with other work, and load, provider, PostgreSQL and all hubs share its cores: read the ratios,
+which compare runs side by side. Two cores can't show what a third worker is worth; they show what a worker or a host more
+costs when there is no core for it.
 
 {facts}
 
 {tables}
 
 Medians of {options.rounds} interleaved rounds of {options.seconds:g} s at {CONNECTIONS} connections over all hosts, and of
-{options.refreshes} refreshes by {CALLERS} callers; in brackets the smallest and the largest round. A refresh is one call through an
-account whose token has ended: lease, intent, token request by the courier, the sealed new generation, and the call itself.
-"Hosts" are two `mooring serve` with data folders of their own on one PostgreSQL (`fsync` off, `synchronous_commit` on).
-What it means for a large hub: [docs/capacity.md](../docs/capacity.md).
+{options.refreshes} refreshes by {CALLERS} callers; in brackets the smallest and the largest round. A refresh is one call
+through an account whose token has ended: lease, intent, token request by the courier, the sealed new generation, and the
+call itself. "Hosts" are two `mooring serve` with data folders of their own on one PostgreSQL (`fsync` off,
+`synchronous_commit` on).
+
+
 """
 
 

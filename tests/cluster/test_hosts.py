@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from sqlalchemy import func, select
 
+from mooring.accounts.leases import LEASE_SECONDS
 from mooring.accounts.models import Credential
 from tests.cluster.machines import Cluster, HostedHub
 from tests.cluster.traffic import ME, Traffic
@@ -27,7 +29,11 @@ from tests.hub import Project, ok
 ROUNDS = number("CLUSTER_ROUNDS", 1)
 ACCOUNTS = number("CLUSTER_ACCOUNTS", 4)
 CALLERS = number("CLUSTER_CALLERS", 60)
-CUT_SECONDS = number("CLUSTER_CUT_SECONDS", 13)  # shorter than a lease on a token, or what was in flight is in doubt
+CUTS = [13] * number("CLUSTER_CUTS", 1)  # seconds; shorter than a lease on a token, so that nothing is in doubt
+if long := number("CLUSTER_LONG_CUT_SECONDS", 0):
+    CUTS.append(long)
+KILLS = number("CLUSTER_KILLS", 1)
+RESTARTS = number("CLUSTER_RESTARTS", 1)
 STALE_SECONDS = 5.0  # rule A2
 AWAY_SECONDS = 11.0  # a silent connection and a silent attempt to make another
 
@@ -101,7 +107,8 @@ async def test_one_token_request_for_callers_at_both_hosts(cluster: Cluster) -> 
     assert (refreshes(cluster.provider), reuses(cluster)) == (ROUNDS, 0)
 
 
-def test_a_host_that_loses_the_database_says_so_and_comes_back(cluster: Cluster) -> None:
+@pytest.mark.parametrize("seconds", CUTS)
+def test_a_host_that_loses_the_database_says_so_and_comes_back(cluster: Cluster, seconds: int) -> None:
     """Its cable is pulled amid refreshes, and nobody tells it: packets vanish."""
     project = cluster.a.new_project()
     accounts = cluster.link(project, ACCOUNTS)
@@ -116,7 +123,7 @@ def test_a_host_that_loses_the_database_says_so_and_comes_back(cluster: Cluster)
         flying = in_flight(cluster)
         cut = time.monotonic()
         cluster.network["hub-a"].cut("back")
-        time.sleep(CUT_SECONDS)
+        time.sleep(seconds)
         cluster.network["hub-a"].mend("back")
         mended = time.monotonic()
         back = seconds_until(lambda: callers.counts(cluster.a, mended)[200, ""] > 0, BACK_SECONDS)
@@ -125,15 +132,18 @@ def test_a_host_that_loses_the_database_says_so_and_comes_back(cluster: Cluster)
     told = {hub: callers.counts(hub, cut) + renewing.counts(hub, cut) for hub in cluster.hubs}
     slowest = max(one.seconds for one in callers.at(cluster.a, cut))
     print(
-        f"\ncut: {CUT_SECONDS} s, {flying} refreshes in flight; cut host {dict(told[cluster.a])}, "
+        f"\ncut: {seconds} s, {flying} refreshes in flight; cut host {dict(told[cluster.a])}, "
         f"slowest answer {slowest:.1f} s, back {back:.1f} s after the cable; other host {dict(told[cluster.b])}; "
         f"accounts {dict(ends)}, {reuses(cluster)} reuses"
     )
-    assert ends == {"works": ACCOUNTS} and reuses(cluster) == 0
+    lost = ACCOUNTS - ends["works"]
+    assert set(ends) <= {"works", "uncertain_rotation"}
+    assert lost <= (flying if seconds > LEASE_SECONDS else 0) and lost == reuses(cluster)
     assert callers.counts(cluster.a, cut)[503, "UnavailableError"] > 0
-    assert set(told[cluster.a]) == {(200, ""), (503, "UnavailableError")}
+    if not lost:  # who calls an account that is lost is told so
+        assert set(told[cluster.a]) == {(200, ""), (503, "UnavailableError")}
+        assert set(told[cluster.b]) == {(200, "")}
     assert slowest < AWAY_SECONDS + patience()
-    assert set(told[cluster.b]) == {(200, "")}
 
 
 class Door:
@@ -197,7 +207,8 @@ def test_a_cut_host_lets_nobody_in_who_was_shut_out_meanwhile(cluster: Cluster) 
     assert door.knock() == SHUT
 
 
-def test_a_lost_host_loses_only_what_was_in_flight(cluster: Cluster) -> None:
+@pytest.mark.parametrize("_time", range(KILLS))
+def test_a_lost_host_loses_only_what_was_in_flight(cluster: Cluster, _time: int) -> None:
     """SIGKILL to all of its processes amid refreshes, its courier too. The other host goes on, and it comes back."""
     project = cluster.a.new_project()
     accounts = cluster.link(project, ACCOUNTS)
@@ -226,15 +237,21 @@ def test_a_lost_host_loses_only_what_was_in_flight(cluster: Cluster) -> None:
     assert {status for status, _ in at_b} <= {200, *([401] if lost else [])}
 
 
+def progress(writers: list[Writers]) -> Callable[[], bool]:
+    """Whether each of them got something acknowledged from now on."""
+    seen = [len(writer.acknowledged) for writer in writers]
+    return lambda: all(len(writer.acknowledged) > n for writer, n in zip(writers, seen, strict=True))
+
+
 def test_a_database_that_restarts_loses_no_acknowledged_write(cluster: Cluster) -> None:
     writers = [Writers(hub, threads=2) for hub in cluster.hubs]
     with writers[0].running(), writers[1].running():
         wait_for(lambda: all(len(w.acknowledged) >= 10 for w in writers))
-        cluster.database.bounce()
-        seen = [len(w.acknowledged) for w in writers]
-        back = seconds_until(
-            lambda: all(len(w.acknowledged) > n for w, n in zip(writers, seen, strict=True)), BACK_SECONDS
-        )
+        back = 0.0
+        for _ in range(RESTARTS):
+            cluster.database.bounce()
+            goes_on = progress(writers)
+            back = max(back, seconds_until(goes_on, BACK_SECONDS))
     acknowledged = [id for w in writers for id in w.acknowledged]
     lost = missing(cluster.b, acknowledged)
     refused = [w.refused for w in writers]
