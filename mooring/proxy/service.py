@@ -87,6 +87,7 @@ class Answer:
     connector: Connector
     gate: Gate | None
     origin: str
+    generation: int  # of the credential that was sent
 
     async def aclose(self) -> None:
         """Let go of the connection and of the place inside the provider's limit."""
@@ -102,18 +103,18 @@ class UncuredAccounts:
     """Accounts whose 401 a refresh did not cure: another refresh would only spend tokens. Per process, bounded."""
 
     def __init__(self) -> None:
-        self._until: dict[str, float] = {}
+        self._until: dict[tuple[str, int], float] = {}
 
-    def blocked(self, account_id: str) -> bool:
-        """Whether a refresh was tried in vain a moment ago."""
-        until = self._until.get(account_id)
+    def blocked(self, serving: Serving) -> bool:
+        """Whether a refresh was tried in vain a moment ago, and the account has the credential of then."""
+        until = self._until.get((serving.id, serving.generation))
         return until is not None and until > time.monotonic()
 
-    def note(self, account_id: str) -> None:
-        """Remember that a refresh did not help."""
+    def note(self, serving: Serving) -> None:
+        """Remember that the refresh that gave this credential did not help."""
         if len(self._until) > 10_000:
             self._until.clear()
-        self._until[account_id] = time.monotonic() + REFRESH_PAUSE
+        self._until[serving.id, serving.generation] = time.monotonic() + REFRESH_PAUSE
 
 
 _uncured = UncuredAccounts()
@@ -149,7 +150,8 @@ async def call(context: Context, project: ProjectId, account_id: str, ask: Call,
     rule = serving.connector.limits.get("retry")
     if rule is not None and answer.response.status >= 400 and _is_repeatable(ask):
         answer = await _repeat(context, serving, ask, entry, end, answer, rule)
-    health.note_answer(context, serving, answer.response)
+    if answer.generation == serving.generation:  # a token that was renewed meanwhile is not to blame
+        health.note_answer(context, serving, answer.response)
     return answer
 
 
@@ -167,7 +169,7 @@ async def _replay(
     await answer.aclose()
     again = await _send(context, renewed, ask, entry, end)
     if again.response.status == 401:
-        _uncured.note(serving.id)
+        _uncured.note(renewed)
     return again, renewed
 
 
@@ -209,7 +211,7 @@ async def _after_unauthorized(context: Context, serving: Serving) -> Serving | N
     current = await _serving_now(context, serving)
     if current is None or current.generation != serving.generation:
         return current  # somebody renewed it meanwhile: use that, renew nothing
-    if not current.refreshable or _uncured.blocked(serving.id):
+    if not current.refreshable or _uncured.blocked(current):
         return None
     if current.retry_at is not None and current.retry_at > clock.now():
         return None
@@ -299,7 +301,7 @@ async def _send(context: Context, serving: Serving, ask: Call, entry: Entry, end
     scanner = None
     if not serving.connector.echo_allowed:
         scanner = SecretScanner([v for v in secrets if len(v) >= MASK_MINIMUM])
-    return Answer(response, scanner, entry.url, serving.connector, gate, injection.base_url)
+    return Answer(response, scanner, entry.url, serving.connector, gate, injection.base_url, serving.generation)
 
 
 async def _exchange(

@@ -33,6 +33,18 @@ SHIPPED = {
     "workday": "client_credentials",
 }
 
+MANY = 300
+CONNECTOR = """\
+connector: {key}
+title: {title}
+category: {category}
+base_url: https://{key}.example
+auth:
+  api_key:
+    bearer: ${{api_key}}
+    fields: {{api_key: {{secret: true}}}}
+"""
+
 
 @dataclass
 class Stage:
@@ -73,6 +85,22 @@ def stage(folder: Path, **hub: Any) -> Iterator[Stage]:
             yield Stage(running, Sandbox(url, http))
     finally:
         stop_sandbox(process)
+
+
+@contextmanager
+def crowded(folder: Path) -> Iterator[tuple[Stage, Project]]:
+    """A hub with MANY connectors, a third in each of three categories, and an auth config of each."""
+    connectors = folder / "connectors"
+    connectors.mkdir()
+    for number in range(MANY):
+        key = f"system{number:03}"
+        text = CONNECTOR.format(key=key, title=f"System {number:03}", category=("hris", "ats", "crm")[number % 3])
+        (connectors / f"{key}.yaml").write_text(text)
+    with stage(folder, connectors_dir=connectors) as ready:
+        project = ready.project("Northwind")
+        for number in range(MANY):
+            project.config(f"system{number:03}", "api_key")
+        yield ready, project
 
 
 def open_link(page: Page, session: Session, *, start: bool = True) -> None:

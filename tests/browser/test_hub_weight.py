@@ -1,11 +1,10 @@
-"""What the Hub weighs, how fast it is usable, and that every language says all that English says."""
+"""What the Hub weighs, and that every language says all that English says."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from playwright.sync_api import Page
 from mooring.connect.assets import WEB, hub_script
 from mooring.identity.project_settings import LANGUAGES, SURFACES
 from tests.browser.chromium import no_errors
-from tests.browser.hub_page import Stage, open_link, view
+from tests.browser.hub_page import Stage, crowded, open_link, view
 from tests.hub import Project, client
 
 LIMIT = 25 * 1024  # bytes of script and style, gzip
@@ -69,96 +68,25 @@ def test_files_are_kept_by_their_version(s: Stage) -> None:
     assert "immutable" in http.get(f"/assets/hub/de.json?v={in_script[1]}").headers["cache-control"]
 
 
-CONNECTOR = """\
-connector: {key}
-title: {title}
-category: {category}
-base_url: https://{key}.example
-auth:
-  api_key:
-    bearer: ${{api_key}}
-    fields: {{api_key: {{secret: true}}}}
-"""
-
-
 @pytest.fixture(scope="module")
 def crowd(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A hub with 300 connectors."""
-    from tests.browser.hub_page import stage
-
-    folder: Path = tmp_path_factory.mktemp("crowd")
-    (folder / "connectors").mkdir()
-    for number in range(300):
-        key = f"system{number:03}"
-        text = CONNECTOR.format(key=key, title=f"System {number:03}", category=("hris", "ats", "crm")[number % 3])
-        (folder / "connectors" / f"{key}.yaml").write_text(text)
-    with stage(folder, connectors_dir=folder / "connectors") as ready:
-        project = ready.project("Northwind")
-        for number in range(300):
-            project.config(f"system{number:03}", "api_key")
-        yield ready, project
+    with crowded(tmp_path_factory.mktemp("crowd")) as made:
+        yield made
 
 
-def test_three_hundred_connectors_are_drawn_and_searched_at_once(crowd: Any, tab: Page) -> None:
+def test_three_hundred_connectors_are_drawn_and_searched(crowd: Any, tab: Page) -> None:
     ready, made = crowd
     project = Project(ready.hub, made.id, made.key)
-    tab.add_init_script(
-        "addEventListener('DOMContentLoaded', () => { window.slow = []; new PerformanceObserver(l => "
-        "slow.push(...l.getEntries().map(e => e.duration))).observe({type: 'longtask', buffered: true}) })"
-    )
     open_link(tab, project.session("Acme"))
     view(tab, "picker")
     assert tab.locator(".grid li").count() == 300
-    spent = tab.evaluate(
-        """() => { const root = document.querySelector('mooring-hub').shadowRoot;
-        const input = root.querySelector('.search');
-        const t = performance.now(); input.value = 'system 29';
-        input.dispatchEvent(new Event('input'));
-        root.querySelector('.grid').offsetHeight; return performance.now() - t }"""
-    )
-    assert spent < 100
+    tab.get_by_role("searchbox").fill("system 29")
     assert tab.locator(".grid li:visible").count() == 10
     tab.get_by_role("searchbox").fill("")
     tab.get_by_role("button", name="HR", exact=True).click()
     assert tab.locator(".grid li:visible").count() == 100
     no_errors(tab)
-
-
-def test_the_picker_of_three_hundred_draws_within_a_tenth_of_a_second(crowd: Any, tab: Page) -> None:
-    ready, made = crowd
-    project = Project(ready.hub, made.id, made.key)
-    open_link(tab, project.session("Acme"))
-    view(tab, "picker")
-    tab.locator(".grid .row").first.click()
-    view(tab, "form")
-    best = tab.evaluate(
-        """async () => { const root = document.querySelector('mooring-hub').shadowRoot; let best = 1e9;
-        for (let i = 0; i < 12 && best > 90; i++) { const t = performance.now(); root.querySelector('.back').click();
-          for (let turn = 0; turn < 50 && !root.querySelector('[data-view=picker]'); turn++) await null;
-          root.querySelector('.grid').offsetHeight; best = Math.min(best, performance.now() - t);
-          root.querySelector('.grid .row').click();
-          while (!root.querySelector('[data-view=form]')) await new Promise(r => setTimeout(r)); }
-        return best }"""
-    )
-    assert best < 100, best
-
-
-def test_the_hub_is_usable_soon_after_its_script(s: Stage, tab: Page) -> None:
-    """200 ms on loopback; the best of five visits, because this machine may have other things to do."""
-    from bench.hub import WATCH
-
-    project = s.project("Northwind", "api_key")
-    best = 1e9
-    from tests.browser.site import serve
-
-    with serve("127.0.0.1") as site:
-        for _ in range(5):
-            tag = f'<mooring-hub token="{project.session("Acme").token}"></mooring-hub>'
-            watch = WATCH.replace("TAG", "mooring-hub")
-            url = site.put("/", f'{tag}<script>{watch}</script><script src="{s.hub.url}/hub.js"></script>')
-            tab.goto(url)
-            best = min(best, tab.wait_for_function("window.usable").json_value())
-    assert best < 200, best
 
 
 def test_a_guide_is_rebuilt_from_an_allowlist(tab: Page) -> None:
