@@ -6,6 +6,7 @@ Every ratio is Mooring against itself in the same interleaved rounds. Load, prov
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import shutil
 import statistics
@@ -28,6 +29,8 @@ from bench.report import _table, hardware, versions
 from bench.servers import BOOTSTRAP_KEY, Hub, Upstream
 from bench.strain import _SECRET, Say, _headers, _oauth, end_tokens
 from mooring.accounts.credentials import Secrets
+from mooring.kit.cache import ChangeFollower
+from mooring.kit.db import Database, record_change
 from tests.servers.ports import HOST
 from tests.servers.postgres import PostgresServer
 
@@ -35,6 +38,7 @@ HERE = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "CLUSTER.md"
 CONNECTIONS = 32
 CALLERS = 16
+CHANGES = 10_000  # what 1,000 changes a second leave in the feed's ten seconds
 WEIGHED = 20_000  # accounts, as many as a process caches
 
 
@@ -167,10 +171,29 @@ def _weigh(up: SetUp, server: PostgresServer, say: Say) -> dict[str, float]:
     time.sleep(5)  # the log is written
     logged = size("request_logs"), int(server.sql("SELECT count(*) FROM request_logs", database))
     return {
+        "feed": asyncio.run(_feed(up.database_url)),
         "account": rows / WEIGHED,
         "cached": (hub.memory().web - web) * 1e6 / WEIGHED,
         "log": logged[0] / max(1, logged[1]),
     }
+
+
+async def _feed(database_url: str) -> float:
+    """Milliseconds of one look at the feed, which every process takes four times a second, when it holds many changes."""
+    db = Database(database_url)
+    follower = ChangeFollower(db)
+    took = []
+    try:
+        async with db.begin() as tx:
+            for n in range(CHANGES):
+                record_change(tx, "account", f"nobody-{n}")
+        for _ in range(6):
+            began = time.perf_counter()
+            await follower._read_new()  # noqa: SLF001 - nothing else of it is to be measured
+            took.append((time.perf_counter() - began) * 1e3)
+    finally:
+        await db.close()
+    return statistics.median(took[1:])
 
 
 def _rates(ups: list[SetUp]) -> str:
@@ -191,6 +214,7 @@ def _weights(idle: list[float], weights: dict[str, float]) -> str:
     rows = [
         ["all processes of 1 worker, idle (PSS)", f"{one:.0f} MB"],
         ["each further worker (PSS)", f"{(four - one) / 3:.0f} MB"],
+        [f"a look at the feed of changes with {CHANGES:,} rows", f"{weights['feed']:.0f} ms"],
         ["an account in PostgreSQL: row, credential, data key, with indexes", f"{weights['account']:,.0f} bytes"],
         ["an account in the cache of a process", f"{weights['cached']:,.0f} bytes"],
         ["a row of the request log, with indexes", f"{weights['log']:,.0f} bytes"],

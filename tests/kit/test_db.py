@@ -18,7 +18,8 @@ from sqlalchemy.exc import DBAPIError, StatementError
 
 import mooring.app  # noqa: F401 - all models are known
 from mooring.errors import ConfigurationError
-from mooring.kit.db import Base, Change, Database, is_away
+from mooring.kit import clock, jobs
+from mooring.kit.db import Base, Change, Database, is_away, record_change
 from mooring.migrations import runner
 from mooring.operations.schema import revision, revisions, tables
 from tests.hub import Hub
@@ -226,6 +227,28 @@ async def test_sqlite_is_set_up_to_survive_a_power_cut(tmp_path: Path) -> None:
         await database.close()
     assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 15000}
     assert (tmp_path / "d").stat().st_mode & 0o077 == 0
+
+
+async def test_a_host_whose_clock_is_ahead_takes_no_job_that_another_is_at(postgres_url: str) -> None:
+    """Leases, and the feed of changes, go by the database's clock."""
+    db = Database(postgres_url)
+    try:
+        await runner.upgrade(db)
+        async with db.begin() as tx:
+            await jobs.enqueue(tx, "webhook")
+        async with db.begin() as tx:
+            assert len(await jobs.claim(tx, ["webhook"], 1)) == 1
+        clock.shift(timedelta(minutes=10))
+        async with db.begin() as tx:
+            assert await jobs.claim(tx, ["webhook"], 1) == []
+            record_change(tx, "api_key", "k")
+        clock.shift(timedelta())
+        async with db.read() as tx:
+            (at,) = await tx.scalars(select(Change.at).where(Change.key == "k"))
+        assert abs(at - datetime.now(UTC)) < timedelta(minutes=1)
+    finally:
+        clock.shift(timedelta())
+        await db.close()
 
 
 @pytest.mark.parametrize(
