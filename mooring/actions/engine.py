@@ -13,7 +13,7 @@ import orjson
 from mooring import errors
 from mooring.accounts.context import Context
 from mooring.accounts.serving import Serving
-from mooring.actions import functions, outcomes, paging
+from mooring.actions import bodies, functions, outcomes, paging
 from mooring.actions.functions import PythonStep, Sender
 from mooring.actions.inputs import Arguments, gather
 from mooring.actions.mapping import mapped
@@ -305,9 +305,10 @@ def _call(
             headers[name] = _text(value)
     headers |= {name: _text(value) for name, value in turned.parameters.get("headers", {}).items()}
     names = {name.lower() for name in (*headers, *running.connector.headers)}  # the connector's own are added later
-    body = _body(request, scope, arguments, turned)
-    if body is not None and "content-type" not in names:
-        headers["content-type"] = "application/json"
+    body, kind = _body(request, scope, arguments, turned)
+    if body is not None and ("content-type" not in names or request.send_as == "multipart"):
+        headers = {name: value for name, value in headers.items() if name.lower() != "content-type"}
+        headers["content-type"] = kind
     if "accept" not in names:
         headers["accept"] = "application/json, */*;q=0.8"
     path, _, inline = _path(request.path, scope).partition("?")
@@ -326,7 +327,9 @@ def _call(
     )
 
 
-def _body(request: ActionRequest, scope: Mapping[str, Any], arguments: Arguments, turned: paging.Turn) -> bytes | None:
+def _body(
+    request: ActionRequest, scope: Mapping[str, Any], arguments: Arguments, turned: paging.Turn
+) -> tuple[bytes | None, str]:
     content = fill(request.body, scope) if request.body is not None else None
     if request.body is None and arguments.places:
         content = arguments.of("body") or None
@@ -335,8 +338,8 @@ def _body(request: ActionRequest, scope: Mapping[str, Any], arguments: Arguments
     if content is None and request.method in {"POST", "PUT", "PATCH"}:
         content = {}  # a JSON call without inputs still carries an object; several providers refuse an empty body
     if content is None or content is UNDEFINED:
-        return None
-    return content.encode() if isinstance(content, str) else orjson.dumps(content)
+        return None, ""
+    return bodies.encoded(request, content)
 
 
 def _path(template: Template, scope: Mapping[str, Any]) -> str:

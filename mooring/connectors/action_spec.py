@@ -30,6 +30,7 @@ _INPUT = re.compile(r"(string|integer|number|boolean|datetime|object|file)(\[\])
 _FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 _PATH = re.compile(r"/(?!/)|\?|https?://|\$\{")
 
+Encoding = Literal["json", "form", "multipart", "file"]
 Effect = Literal["read", "write", "delete", "search", "execute"]
 Outcome = Literal[
     "not_found", "rate_limited", "auth_expired", "forbidden", "conflict", "invalid", "retry", "ignore", "fail"
@@ -137,9 +138,10 @@ class RateSpec(Spec):
 
 
 class PoolSpec(RateSpec):
-    """A limit for the paths that begin with `path`."""
+    """A limit for the paths that begin with `path`, in which `{name}` stands for one segment; of one method, or of all."""
 
-    path: str
+    path: str = Field(pattern=r"^/")
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] | None = None
 
 
 class LimitsSpec(RateSpec):
@@ -209,6 +211,7 @@ class StepSpec(CallSpec):
     set: dict[str, Any] | None = None
     input: dict[str, Any] | None = None
     query: dict[str, Any] = Field(default_factory=dict)
+    send_as: Encoding = "json"
     when: Text | None = None
     each: Text | None = None
     parallel: int | None = Field(default=None, ge=1, le=50)
@@ -252,7 +255,7 @@ class ExampleSpec(Spec):
 class ActionSpec(CallSpec):
     """A named call."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"sync", "events", "limits"})
+    later: ClassVar[frozenset[str]] = frozenset({"sync", "events"})
 
     label: str | None = None
     help: str | None = None
@@ -263,8 +266,10 @@ class ActionSpec(CallSpec):
     page: bool | PageSpec | None = None
     input: dict[str, Input] = Field(default_factory=dict)
     query: dict[str, Any] = Field(default_factory=dict)
+    send_as: Encoding = "json"
     items: str | None = None
     result: Any = None
+    limits: RateSpec | None = None  # beside those of the connector
     unified: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9-]*/[a-z][a-z0-9_]*$")
     map: str | dict[str, Any] | None = None  # another action's name, or the mapping itself
     scopes: Annotated[list[str], BeforeValidator(words, json_schema_input_type=str | list[str])] = Field(
@@ -282,6 +287,12 @@ class ActionSpec(CallSpec):
     @model_validator(mode="after")
     def _one_kind(self) -> ActionSpec:
         exactly_one("an action", self.model_fields_set, (*VERBS, "python", "steps"))
+        if self.limits is not None and self.verb is None:
+            raise ValueError(
+                "`limits` belong to an action of one request; for steps there are `pools` of the connector"
+            )
+        if self.limits is not None and self.limits.concurrency is not None:
+            raise ValueError("`concurrency` is a limit of the whole connector")
         return self
 
 

@@ -14,6 +14,7 @@ from mooring.protocol.template import Template
 Place = Literal["path", "query", "headers", "body"]
 PLACES: Final[tuple[Place, ...]] = ("path", "query", "headers", "body")
 PATH_INPUT: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")  # `{id}` in a path
+Encoding = Literal["json", "form", "multipart", "file"]
 PagingStyle = Literal["cursor", "link", "offset", "page"]
 
 
@@ -53,6 +54,8 @@ class ActionRequest:
     query: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, Template] = field(default_factory=dict)
     body: Any = None
+    send_as: Encoding = "json"
+    files: tuple[str, ...] = ()  # inputs that are files, where the inputs are the body
     base_url: Template | None = None  # of the account's values, instead of its method's
 
 
@@ -91,6 +94,7 @@ class Action:
     request: ActionRequest | None = None
     steps: tuple[Step, ...] = ()
     paging: Paging | None = None
+    limits: Mapping[str, Any] | None = None  # rates of this action, beside its connector's
     items: str | None = None
     result: Any = None
     unified: str | None = None

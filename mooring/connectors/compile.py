@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from mooring.connectors.action_spec import CallSpec, TestSpec
-from mooring.connectors.compile_actions import compile_actions, meaning
+from mooring.connectors.compile_actions import compile_actions, limits_of, meaning
 from mooring.connectors.compile_events import compile_events
 from mooring.connectors.compile_fields import build_fields, implied_fields
 from mooring.connectors.compile_oauth2 import build_oauth2, build_session, tree_names
@@ -72,7 +72,7 @@ def compile_connector(
         headers=headers,
         first_byte_seconds=spec.timeouts.first_byte,
         idle_seconds=spec.timeouts.idle,
-        limits=spec.limits.model_dump(exclude_none=True) if spec.limits else {},
+        limits=limits_of(spec, compiled),
         page=spec.page.model_dump(by_alias=True, exclude_none=True) if spec.page else {},
         actions=dict(compiled),
         meanings=tuple(meaning(rule) for rule in spec.errors),

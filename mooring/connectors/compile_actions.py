@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final, get_args
 
-from mooring.connectors.action_spec import ActionSpec, CallSpec, ErrorRule, PageSpec, StepSpec
+from mooring.connectors.action_spec import ActionSpec, ErrorRule, PageSpec, StepSpec
 from mooring.connectors.actions import PATH_INPUT, Action, ActionRequest, Input, Paging, PagingStyle, Place, Step
 from mooring.connectors.compile_fields import humanise
 from mooring.connectors.compile_scope import Checker
@@ -32,6 +33,17 @@ _OWN_KEYS: Final = frozenset({"in", "required"})
 def compile_actions(spec: ConnectorSpec, check: Checker) -> dict[str, Action]:
     """Compile all actions of a file, noting every fault."""
     return {key: _Compiler(key, action, spec, check).action() for key, action in spec.actions.items()}
+
+
+def limits_of(spec: ConnectorSpec, actions: Mapping[str, Any]) -> dict[str, Any]:
+    """What the provider allows; the rates of an action are a pool for its method and path."""
+    limits = spec.limits.model_dump(exclude_none=True) if spec.limits is not None else {}
+    for action in actions.values():
+        if isinstance(action, Action) and action.limits is not None and action.request is not None:
+            parts = [part if isinstance(part, str) else "{value}" for part in action.request.path.parts]
+            pool = {"path": "".join(parts).partition("?")[0], "method": action.request.method, "whole": True}
+            limits["pools"] = [*limits.get("pools", ()), pool | dict(action.limits)]
+    return limits
 
 
 def meaning(rule: ErrorRule) -> Meaning:
@@ -67,6 +79,11 @@ class _Compiler:
         request = self._request(spec, spec.query, at) if spec.verb is not None else None
         result = self._tree(spec.result, (*at, "result"))
         inputs = tuple(self._inputs(spec, request))
+        if request is not None and spec.body is None:
+            files = [i.name for i in inputs if i.place == "body" and i.schema.get("contentEncoding") == "base64"]
+            request = replace(request, files=tuple(files))
+            if spec.send_as == "file" and len(files) != 1:
+                self._check.fault((*at, "send_as"), "`send_as: file` needs `body`, or one input of the type `file`")
         paging = self._paging(spec.page, (*at, "page"))
         if steps:
             for one in inputs:
@@ -88,6 +105,7 @@ class _Compiler:
             paging=paging,
             items=spec.items or (paging.items if paging is not None else None),
             result=result,
+            limits=spec.limits.model_dump(exclude_none=True) if spec.limits is not None else None,
             unified=spec.unified,
             mapping=self._mapping(),
             meanings=tuple(meaning(rule) for rule in spec.errors),
@@ -126,8 +144,10 @@ class _Compiler:
         near = difflib.get_close_matches(name, self._connector.actions, 1)
         return f"; did you mean `{near[0]}`?" if near else ""
 
-    def _request(self, spec: CallSpec, query: Mapping[str, Any], at: Location) -> ActionRequest:
+    def _request(self, spec: ActionSpec | StepSpec, query: Mapping[str, Any], at: Location) -> ActionRequest:
         verb = spec.verb or "get"
+        if spec.send_as != "json" and verb in {"get", "delete"}:
+            self._check.fault((*at, "send_as"), f"{verb.upper()} has no body")
         if "://" in spec.path:
             self._check.fault((*at, verb), "an action's path stays under the base URL")
         path = self._template(spec.path, (*at, verb))
@@ -142,6 +162,7 @@ class _Compiler:
             query=self._tree(dict(query), (*at, "query")),
             headers=headers,
             body=self._tree(spec.body, (*at, "body")),
+            send_as=spec.send_as,
             base_url=compile_template(spec.base_url.rstrip("/")) if spec.base_url is not None else None,
         )
 

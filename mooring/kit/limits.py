@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from mooring import errors
-from mooring.kit.windows import Window, windows_of
+from mooring.kit.windows import Window, pools_of, windows_of
 
 QUEUE: Final = 200  # calls that may wait at one gate
 GATES: Final = 20_000
@@ -34,7 +34,7 @@ class Gate:
     def __init__(self, rules: Mapping[str, Any], share: float, *, queue: int = QUEUE) -> None:
         self._queue = queue
         self._windows = windows_of(rules, share)
-        self._pools = [(pool["path"], windows_of(pool, share)) for pool in rules.get("pools", ())]
+        self._pools = pools_of(rules, share)
         concurrency = rules.get("concurrency")
         self._most = max(1, int(concurrency * share)) if concurrency else math.inf
         self._waiting: deque[tuple[asyncio.Future[None], str]] = deque()
@@ -65,23 +65,26 @@ class Gate:
     async def usage(self) -> list[dict[str, Any]]:
         """The windows as numbers; those of a pool name the paths that it is for."""
         now = time.monotonic()
-        named = [(None, self._windows), *self._pools]
+        named = [(None, self._windows), *((pool.name, pool.windows) for pool in self._pools)]
         return [
             {"path": path, "requests": w.requests, "seconds": w.seconds, "used": w.used(now)}
             for path, windows in named
             for w in windows
         ]
 
-    async def enter(self, path: str, wait: float) -> None:
-        """Wait for a place, at most `wait` seconds. Raises RateLimited; every entry needs one `leave`."""
+    async def enter(self, route: str, wait: float) -> None:
+        """Wait for a place for a call to a route (`GET /path`), at most `wait` seconds.
+
+        Raises RateLimited; every entry needs one `leave`.
+        """
         now = time.monotonic()
-        if not self._waiting and self._admit(now, path):
+        if not self._waiting and self._admit(now, route):
             return
-        ready = self._ready_at(now, path)
+        ready = self._ready_at(now, route)
         if len(self._waiting) >= self._queue or (ready != math.inf and ready - now > wait) or wait <= 0:
             raise _limited(1.0 if ready == math.inf else ready - now)
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((place, path))
+        self._waiting.append((place, route))
         self._pump()
         try:
             async with asyncio.timeout(wait):
@@ -92,7 +95,7 @@ class Gate:
             else:
                 self._waiting = deque(item for item in self._waiting if item[0] is not place)
             if isinstance(e, TimeoutError):
-                later = self._ready_at(time.monotonic(), path)
+                later = self._ready_at(time.monotonic(), route)
                 raise _limited(1.0 if later == math.inf else later - time.monotonic()) from None
             raise
 
@@ -106,24 +109,24 @@ class Gate:
         """Send nothing for a while: the provider said so."""
         self.blocked_until = max(self.blocked_until, time.monotonic() + seconds)
 
-    def _concerned(self, path: str) -> list[Window]:
+    def _concerned(self, route: str) -> list[Window]:
         if not self._pools:
             return self._windows
-        return [*self._windows, *(w for start, windows in self._pools if path.startswith(start) for w in windows)]
+        return [*self._windows, *(w for pool in self._pools if pool.concerns(route) for w in pool.windows)]
 
-    def _ready_at(self, now: float, path: str) -> float:
+    def _ready_at(self, now: float, route: str) -> float:
         if self.in_flight >= self._most:
             return math.inf
         ready = max(now, self.blocked_until)
-        for window in self._concerned(path):
+        for window in self._concerned(route):
             ready = max(ready, window.ready_at(now))
         return ready
 
-    def _admit(self, now: float, path: str) -> bool:
-        if self._ready_at(now, path) > now:
+    def _admit(self, now: float, route: str) -> bool:
+        if self._ready_at(now, route) > now:
             return False
         self.in_flight += 1
-        for window in self._concerned(path):
+        for window in self._concerned(route):
             window.count(now)
         return True
 
@@ -131,10 +134,10 @@ class Gate:
         """Let in whose turn it is, and come back when the next one's is."""
         now = time.monotonic()
         while self._waiting:
-            place, path = self._waiting[0]
+            place, route = self._waiting[0]
             if place.done():  # gave up
                 self._waiting.popleft()
-            elif self._admit(now, path):
+            elif self._admit(now, route):
                 self._waiting.popleft()
                 place.set_result(None)
             else:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from mooring.kit.limits import FAILURES, GATES, Gate, Limits, Provider
 from mooring.kit.shared import SharedServer, digest
-from mooring.kit.windows import Window, windows_of
+from mooring.kit.windows import Window, pools_of, windows_of
 
 LOOK_SECONDS: Final = 0.25  # after which a queue looks whether anybody still waits, and whether the server is there
 NOTABLE_SECONDS: Final = 0.05  # by which a pause must grow to be news
@@ -46,14 +46,14 @@ class SharedGate(Gate):
         super().__init__(rules, share)
         self._server = server
         self._key = key
-        self._whole = [("", windows_of(rules, 1))]
-        self._whole += [(str(pool["path"]), windows_of(pool, 1)) for pool in rules.get("pools", ())]
+        self._of_all = [("", window) for window in windows_of(rules, 1)]
+        self._whole_pools = pools_of(rules, 1)
         self._lanes: dict[tuple[int, ...], _Lane] = {}
         self._asking: asyncio.Task[None] | None = None
 
     async def usage(self) -> list[dict[str, Any]]:
         """The windows as numbers: the whole ones and all their calls, or this process's part while the server is away."""
-        named = [(path, window) for path, windows in self._whole for window in windows]
+        named = [*self._of_all, *((pool.name, window) for pool in self._whole_pools for window in pool.windows)]
         counts = await self._server.used(self._key, named) if named else []
         if counts is None:
             return await super().usage()
@@ -62,28 +62,32 @@ class SharedGate(Gate):
             for (path, w), used in zip(named, counts, strict=True)
         ]
 
-    async def enter(self, path: str, wait: float) -> None:
-        """Wait for a place, at most `wait` seconds. Raises RateLimited; every entry needs one `leave`."""
-        if self._waiting or not self._asks(path) or not await self._take(path):
-            await super().enter(path, wait)
+    async def enter(self, route: str, wait: float) -> None:
+        """Wait for a place for a call to a route (`GET /path`), at most `wait` seconds.
 
-    def _lane(self, path: str) -> _Lane:
-        concerned = tuple(i for i, (start, _) in enumerate(self._whole) if path.startswith(start))
+        Raises RateLimited; every entry needs one `leave`.
+        """
+        if self._waiting or not self._asks(route) or not await self._take(route):
+            await super().enter(route, wait)
+
+    def _lane(self, route: str) -> _Lane:
+        concerned = tuple(i for i, pool in enumerate(self._whole_pools) if pool.concerns(route))
         lane = self._lanes.get(concerned)
         if lane is None:
-            windows = [(self._whole[i][0], window) for i in concerned for window in self._whole[i][1]]
+            pools = [self._whole_pools[i] for i in concerned]
+            windows = [*self._of_all, *((pool.name, window) for pool in pools for window in pool.windows)]
             lane = self._lanes[concerned] = _Lane(windows)
         return lane
 
-    def _asks(self, path: str) -> bool:
-        return self._server.up and bool(self._lane(path).windows)
+    def _asks(self, route: str) -> bool:
+        return self._server.up and bool(self._lane(route).windows)
 
-    async def _take(self, path: str) -> bool:
+    async def _take(self, route: str) -> bool:
         """Try to get a place for a call now."""
         asked = time.monotonic()
-        if self._ready_at(asked, path) > asked:
+        if self._ready_at(asked, route) > asked:
             return False
-        lane = self._lane(path)
+        lane = self._lane(route)
         self.in_flight += 1  # a place for the time of the question
         admitted = False
         try:
@@ -96,24 +100,24 @@ class SharedGate(Gate):
             admitted = left == 0 and lane.ready_at(now) <= now
             if admitted:
                 lane.count(asked)
-                for window in self._concerned(path):
+                for window in self._concerned(route):
                     window.count(now)
             return admitted
         finally:
             if not admitted:
                 self.in_flight -= 1
 
-    def _ready_at(self, now: float, path: str) -> float:
-        if not self._asks(path):
-            return super()._ready_at(now, path)
+    def _ready_at(self, now: float, route: str) -> float:
+        if not self._asks(route):
+            return super()._ready_at(now, route)
         if self.in_flight >= self._most:
             return math.inf
-        return max(self.blocked_until, self._lane(path).ready_at(now))
+        return max(self.blocked_until, self._lane(route).ready_at(now))
 
-    def _admit(self, now: float, path: str) -> bool:
-        if self._asks(path) or not super()._admit(now, path):  # `_take` lets in while the server is there
+    def _admit(self, now: float, route: str) -> bool:
+        if self._asks(route) or not super()._admit(now, route):  # `_take` lets in while the server is there
             return False
-        lane = self._lane(path)
+        lane = self._lane(route)
         lane.count(now)
         self._server.local += bool(lane.windows)
         return True
@@ -128,16 +132,16 @@ class SharedGate(Gate):
         """Let in whose turn it is. Ends when nobody waits, when a place must become free first, or with the server."""
         try:
             while self._waiting and self._server.up:
-                place, path = self._waiting[0]
+                place, route = self._waiting[0]
                 now = time.monotonic()
-                ready = self._ready_at(now, path)
+                ready = self._ready_at(now, route)
                 if place.done():  # gave up
                     self._waiting.popleft()
                 elif ready == math.inf:
                     return
                 elif ready > now:
                     await asyncio.sleep(min(ready - now, LOOK_SECONDS))
-                elif self._admit(now, path) or await self._take(path):
+                elif self._admit(now, route) or await self._take(route):
                     self._hand_over(place)
         finally:
             self._asking = None

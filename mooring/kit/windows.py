@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final
 
 SLOTS: Final = 200  # moments that a window remembers; a larger window counts in steps
+_NAMED: Final = re.compile(r"\{\w+\}")
 
 
 class Window:
@@ -54,3 +56,26 @@ def windows_of(rules: Mapping[str, Any], share: float) -> list[Window]:
         # Less than one call per second, shared or not, is one call in a longer time.
         out.append(Window(int(mine), seconds) if mine >= 1 else Window(1, seconds / mine))
     return out
+
+
+class Pool:
+    """Windows for the calls to some paths, told by `method path`. `{name}` in a path stands for one segment."""
+
+    __slots__ = ("_match", "name", "windows")
+
+    def __init__(self, rules: Mapping[str, Any], share: float) -> None:
+        method, path = rules.get("method"), str(rules["path"])
+        self.name = f"{method} {path}" if method else path
+        self.windows = windows_of(rules, share)
+        parts = _NAMED.split(path)
+        pattern = "[^/]+".join(map(re.escape, parts)) + ("$" if rules.get("whole") else "")
+        self._match = re.compile((f"{method} " if method else r"(?:[^ /]+ )?") + pattern).match
+
+    def concerns(self, route: str) -> bool:
+        """Whether a call counts in it."""
+        return self._match(route) is not None
+
+
+def pools_of(rules: Mapping[str, Any], share: float) -> list[Pool]:
+    """The pools of a connector's `limits`."""
+    return [Pool(pool, share) for pool in rules.get("pools", ())]

@@ -273,7 +273,7 @@ async def _send(context: Context, serving: Serving, ask: Call, entry: Entry, end
     gate = limits.gate(serving.limit_key, rules)
     if gate is not None:
         queued = time.perf_counter()
-        await gate.enter(ask.path, min(ask.wait, max(0.0, end - queued)))
+        await gate.enter(f"{ask.method} {ask.path}", min(ask.wait, max(0.0, end - queued)))
         waited = time.perf_counter() - queued
         if waited > 0.001:
             step["queued_ms"] = round(waited * 1000, 3)

@@ -88,6 +88,26 @@ SPEC: dict[str, Any] = {
         "/pets/{pet-id}/photo": {
             "put": {"operationId": "putPhoto", "requestBody": {"content": {"image/png": {}}}},
         },
+        "/pets/{pet-id}/chart": {
+            "put": {
+                "operationId": "putChart",
+                "requestBody": {
+                    "content": {
+                        "multipart/form-data": {
+                            "schema": {
+                                "type": "object",
+                                "properties": {
+                                    "chart": {"type": "string", "format": "binary"},
+                                    "note": {"type": "string"},
+                                },
+                                "required": ["chart"],
+                            }
+                        }
+                    }
+                },
+            },
+            "post": {"operationId": "postChart", "requestBody": {"content": {"text/csv": {}}}},
+        },
         "/me": {"get": {"operationId": "getMe", "tags": ["people"]}},
     },
 }
@@ -111,7 +131,12 @@ def test_what_is_written_loads_and_says_what_the_description_says(tmp_path: Path
     test = connector.auth["api_key"].test
     assert test is not None and test.request.url.render({}) == "/me"
     actions: dict[str, Action] = dict(connector.actions)
-    assert list(actions) == ["list_pets", "pets_create", "get_pets_pet_id", "get_me"]
+    assert list(actions) == ["list_pets", "pets_create", "get_pets_pet_id", "put_photo", "put_chart", "get_me"]
+    photo, chart = actions["put_photo"], actions["put_chart"]
+    assert photo.request is not None and photo.request.send_as == "file" and chart.request is not None
+    assert photo.request.headers["content-type"].source == "image/png"
+    assert (chart.request.send_as, chart.request.files) == ("multipart", ("chart",))
+    assert [(i.name, i.required) for i in chart.inputs if i.place == "body"] == [("chart", True), ("note", False)]
     listing = actions["list_pets"].paging
     assert listing is not None and (listing.style, listing.where, listing.param) == (
         "cursor",
@@ -169,6 +194,11 @@ def test_swagger_2_is_read(tmp_path: Path) -> None:
             "post": {"operationId": "makeThing", "parameters": [
                 {"name": "thing", "in": "body", "schema": {"type": "object", "properties": {"a": {"type": "string"}}}},
             ]},
+        }, "/files": {
+            "put": {"operationId": "note", "parameters": [{"name": "text", "in": "formData", "type": "string"}]},
+            "post": {"operationId": "upload", "parameters": [
+                {"name": "data", "in": "formData", "type": "file", "required": True},
+            ]},
         }},
     }  # fmt: skip
     out = tmp_path / "old.yaml"
@@ -178,6 +208,9 @@ def test_swagger_2_is_read(tmp_path: Path) -> None:
     listing = connector.actions["things"].paging
     assert listing is not None and (listing.style, listing.where, listing.size_param) == ("page", "page", "per_page")
     assert [i.name for i in connector.actions["make_thing"].inputs] == ["a"]
+    form, upload = connector.actions["note"].request, connector.actions["upload"].request
+    assert form is not None and (form.send_as, form.files) == ("form", ())
+    assert upload is not None and (upload.send_as, upload.files) == ("multipart", ("data",))
 
 
 @pytest.mark.parametrize(

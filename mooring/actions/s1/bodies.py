@@ -1,47 +1,23 @@
-"""Bodies of requests and answers in the forms that the format knows: nested forms, multipart, XML and SOAP. Pure."""
+"""Queries, XML and SOAP as the format knows them. Pure."""
 
 from __future__ import annotations
 
-import base64
 import re
-import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import quote, quote_plus
 from xml.parsers.expat import ExpatError
 
 import orjson
 
 from mooring import errors
+from mooring.actions.bodies import text
 from mooring.connectors.s1.program import Soap
 from mooring.protocol.expression_values import to_text
-from mooring.protocol.expressions import UNDEFINED
 
 _ENVELOPE: Final = "http://schemas.xmlsoap.org/soap/envelope/"
 _SECURITY: Final = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssecurity-secext-1.0.xsd"
 _PASSWORD: Final = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-username-token-profile-1.0#PasswordText"
 _NAME: Final = re.compile(r"[A-Za-z_][\w.-]*(?::[A-Za-z_][\w.-]*)?")
-
-
-def text(value: Any) -> str:
-    """A value as it stands in a query, a header or a form."""
-    return orjson.dumps(value).decode() if isinstance(value, dict) else to_text(value)
-
-
-def form(value: Any) -> bytes:
-    """A form with nested names: `a[b]=1&c[0]=2`."""
-    return "&".join(f"{quote(name, safe='[]')}={quote_plus(item)}" for name, item in _flat(value, "")).encode()
-
-
-def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _flat(item, f"{name}[{key}]" if name else str(key))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _flat(item, f"{name}[{index}]")
-    elif value is not UNDEFINED and value is not None:
-        yield name, to_text(value)
 
 
 def query(name: str, value: Any, style: str | None) -> list[tuple[str, str]]:
@@ -53,37 +29,6 @@ def query(name: str, value: Any, style: str | None) -> list[tuple[str, str]]:
     if style == "stringify":
         return [(name, orjson.dumps(value).decode())]
     return [(f"{name}[]" if style == "brackets" else name, text(item)) for item in value]
-
-
-def multipart(
-    field: str, filename: str, content: bytes, content_type: str, more: Sequence[tuple[str, str]]
-) -> tuple[bytes, str]:
-    """A form with a file (RFC 7578), and its content type."""
-    boundary = secrets.token_hex(16)
-    out = bytearray()
-    for name, value in more:
-        out += f'--{boundary}\r\nContent-Disposition: form-data; name="{_quoted(name)}"\r\n\r\n'.encode()
-        out += value.encode() + b"\r\n"
-    out += (
-        f'--{boundary}\r\nContent-Disposition: form-data; name="{_quoted(field)}"; filename="{_quoted(filename)}"\r\n'
-        f"Content-Type: {content_type}\r\n\r\n"
-    ).encode()
-    out += content + f"\r\n--{boundary}--\r\n".encode()
-    return bytes(out), f"multipart/form-data; boundary={boundary}"
-
-
-def _quoted(value: str) -> str:
-    return value.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def decoded(value: Any) -> bytes:
-    """The bytes of a base64 text. Raises Unprocessable."""
-    if not isinstance(value, str):
-        raise errors.Unprocessable("the content of the file is missing; give it as base64")
-    try:
-        return base64.b64decode(value.partition(";base64,")[2] or value, validate=True)
-    except ValueError:
-        raise errors.Unprocessable("the content of the file is not base64") from None
 
 
 def to_xml(value: Any) -> bytes:

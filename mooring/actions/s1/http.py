@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 import orjson
 
 from mooring import errors
+from mooring.actions.bodies import Part, decoded, form, multipart, text
 from mooring.actions.s1 import bodies
 from mooring.actions.s1.values import fill, holds, read
 from mooring.connectors.apply import Injection, basic
@@ -175,7 +176,7 @@ class _Writer:
         if arg.place == "query":
             self._query += bodies.query(name, value, arg.array_format)
         elif arg.place == "headers":
-            self._headers[name.lower()] = (name, bodies.text(value))
+            self._headers[name.lower()] = (name, text(value))
         elif (arg.inline and isinstance(value, str)) or (arg.spread and isinstance(value, list)):
             self._whole = value
         elif arg.spread and isinstance(value, dict):
@@ -191,7 +192,7 @@ class _Writer:
             if page.place == "body":
                 self._body = [(n, v) for n, v in self._body if n != name] + [(name, value)]
             else:
-                self._query = [(n, v) for n, v in self._query if n != name] + [(name, bodies.text(value))]
+                self._query = [(n, v) for n, v in self._query if n != name] + [(name, text(value))]
 
     def _url(self) -> str:
         """Base URL and path, put together as they stand; what callers give is percent-encoded whole."""
@@ -232,7 +233,7 @@ class _Writer:
             value = part.run(self._scope)
             if value is UNDEFINED or value is None:
                 raise errors.Unprocessable(f"the address needs a value that is not there: {part.source[:120]}")
-            out.append(bodies.text(value) if _is_own(part) else quote(bodies.text(value), safe=""))
+            out.append(text(value) if _is_own(part) else quote(text(value), safe=""))
         return "".join(out)
 
     def _payload(self) -> bytes | None:
@@ -248,7 +249,7 @@ class _Writer:
         if isinstance(content, str):
             return content.encode()
         if "x-www-form-urlencoded" in kind:
-            return bodies.form(content)
+            return form(content)
         if _XML.search(kind):
             return bodies.to_xml(content)
         self._headers.setdefault("content-type", ("content-type", "application/json"))
@@ -269,19 +270,20 @@ class _Writer:
     def _upload(self) -> bytes:
         upload = self._step.upload
         assert upload is not None
-        content = bodies.decoded(fill(upload.content, self._scope))
+        content = decoded(fill(upload.content, self._scope))
         kind = fill(upload.content_type, self._scope)
         kind = kind if isinstance(kind, str) and kind else "application/octet-stream"
         if upload.field_name is None:
             self._headers["content-type"] = ("content-type", kind)
             return content
         name, filename = (fill(v, self._scope) for v in (upload.field_name, upload.filename))
-        more = []
+        parts: list[Part] = []
         for key, value, condition in upload.more:
             found = fill(value, self._scope)
             if holds(condition, self._scope, strict=self._strict) and found is not UNDEFINED and found is not None:
-                more.append((str(fill(key, self._scope)), bodies.text(found)))
-        body, whole = bodies.multipart(str(name), str(filename) if filename else "file", content, kind, more)
+                parts.append(Part(str(fill(key, self._scope)), text(found).encode()))
+        parts.append(Part(str(name), content, str(filename) if filename else "file", kind))
+        body, whole = multipart(parts)
         self._headers["content-type"] = ("content-type", whole)
         return body
 

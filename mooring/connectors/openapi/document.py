@@ -100,6 +100,8 @@ class Document:
             out["enum"] = [v for v in out["enum"] if v is not None]
         if raw.get("format") in {"date", "date-time", "email", "uuid", "uri"}:
             out["format"] = raw["format"]
+        if kind == "string" and (raw.get("format") == "binary" or raw.get("contentMediaType")):
+            out["contentEncoding"] = "base64"
         if kind == "array":
             out["items"] = self.schema(raw.get("items"), depth + 1) if depth < 3 else {}
         if kind == "object" and isinstance(raw.get("properties"), Mapping) and depth < 3:
@@ -183,8 +185,17 @@ def _scheme(one: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "oauth2", "flows": {flow: {k: v for k, v in one.items() if k not in {"type", "flow"}}}}
 
 
+def _field(one: Mapping[str, Any]) -> dict[str, Any]:
+    """A field of a Swagger 2.0 form as a schema."""
+    if one.get("type") == "file":
+        return {"type": "string", "format": "binary", "description": one.get("description")}
+    return {k: v for k, v in one.items() if k not in {"name", "in", "required"}}
+
+
 def _operation(value: Mapping[str, Any], item: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
-    parameters, out = [], dict(value)
+    parameters: list[dict[str, Any]] = []
+    fields: list[Mapping[str, Any]] = []
+    out = dict(value)
     shared = data.get("parameters") or {}
     for raw in (*(item.get("parameters") or ()), *(value.get("parameters") or ())):
         ref = raw.get("$ref", "") if isinstance(raw, Mapping) else ""
@@ -195,10 +206,21 @@ def _operation(value: Mapping[str, Any], item: Mapping[str, Any], data: Mapping[
                 "content": {"application/json": {"schema": one.get("schema")}},
             }
         elif one.get("in") == "formData":
-            out["requestBody"] = {"content": {"multipart/form-data": {}}}
+            fields.append(one)
         else:
             schema = {k: one[k] for k in ("type", "enum", "items", "format", "minimum", "maximum") if k in one}
             parameters.append({**{k: one.get(k) for k in ("name", "in", "required", "description")}, "schema": schema})
+    if fields:
+        kinds = value.get("consumes") or data.get("consumes") or ()
+        files = any(one.get("type") == "file" for one in fields)
+        form = not files and "multipart/form-data" not in kinds
+        kind = "application/x-www-form-urlencoded" if form else "multipart/form-data"
+        schema = {
+            "type": "object",
+            "properties": {str(one["name"]): _field(one) for one in fields if one.get("name")},
+            "required": [str(one["name"]) for one in fields if one.get("name") and one.get("required")],
+        }
+        out["requestBody"] = {"content": {kind: {"schema": schema}}}
     out["parameters"] = parameters
     out["responses"] = {
         status: {**answer, "content": {"application/json": {"schema": answer.get("schema")}}}

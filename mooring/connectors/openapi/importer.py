@@ -17,6 +17,12 @@ _SELF: Final = re.compile(
     r"/(me|self|whoami|user|account|current|profile|ping|status|viewer)(\.json)?/?$", re.IGNORECASE
 )
 _RATE: Final = re.compile(r"^(x-)?rate-?limit-(limit|remaining|reset)$", re.IGNORECASE)
+_ENCODINGS: Final = (
+    (r"application/(?:[\w.+-]+\+)?json.*|\*/\*", "json"),
+    (r"multipart/form-data.*", "multipart"),
+    (r"application/x-www-form-urlencoded.*", "form"),
+    (r"application/(?:octet-stream|pdf|zip|gzip).*|(?:image|audio|video)/.*", "file"),
+)
 
 
 @dataclass(slots=True)
@@ -225,12 +231,21 @@ class _Importer:
         """Add what the body holds. False where the action can't be written."""
         body = self.document.resolve(operation.data["requestBody"])
         content = body.get("content") or {}
-        kind = next((k for k in content if re.fullmatch(r"application/(?:[\w.+-]+\+)?json.*|\*/\*", k)), None)
+        kind, send_as = _encoding(content)
         if kind is None:
             if content:
-                self.notes.append(f"{name}: its body is {', '.join(content)}, not JSON; it is left out")
+                self.notes.append(f"{name}: its body is {', '.join(content)}, which no action can send; it is left out")
             return not content
         schema = self.document.schema(content[kind].get("schema"))
+        if send_as == "file":
+            own = "content" if "content" not in inputs else "file_content"
+            inputs[own] = "file!"
+            action |= {"body": f"${{input.{own}}}", "send_as": "file"}
+            if "*" not in kind:
+                action["headers"] = {"content-type": kind.partition(";")[0]}
+            return True
+        if send_as != "json":
+            action["send_as"] = send_as
         properties = schema.get("properties")
         place = "body" if operation.verb in {"get", "delete"} else None
         if not isinstance(properties, dict) or not properties:
@@ -263,6 +278,15 @@ class _Importer:
         return schema
 
 
+def _encoding(content: Mapping[str, Any]) -> tuple[str | None, str]:
+    """The kind of body to send of those that the operation takes, and how an action says so."""
+    for pattern, send_as in _ENCODINGS:
+        kind = next((k for k in content if re.fullmatch(pattern, k, re.IGNORECASE)), None)
+        if kind is not None:
+            return kind, send_as
+    return None, "json"
+
+
 def _name(operation: Operation) -> str:
     """The action's name: of the operationId, or of method and path."""
     raw = operation.id
@@ -277,9 +301,14 @@ def _name(operation: Operation) -> str:
 def _written(schema: Mapping[str, Any], *, required: bool, place: str | None) -> Any:
     """An input as short as the format allows."""
     kind = schema.get("type")
+    if kind == "string" and schema.get("contentEncoding") == "base64":
+        schema = {k: v for k, v in schema.items() if k != "contentEncoding"} | {"type": "file"}
+        kind = "file"
     plain = {"type", "items"} if kind == "array" else {"type"}
     inner = schema.get("items", {}).get("type") if kind == "array" else kind
-    simple = place is None and set(schema) <= plain and inner in {"string", "integer", "number", "boolean", "object"}
+    simple = (
+        place is None and set(schema) <= plain and inner in {"string", "integer", "number", "boolean", "object", "file"}
+    )
     if simple and (kind != "array" or set(schema.get("items", {})) == {"type"}):
         return f"{inner}{'[]' if kind == 'array' else ''}{'!' if required else ''}"
     out = dict(schema)
