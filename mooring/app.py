@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 
 import orjson
 from fastapi import FastAPI
-from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 
@@ -30,9 +29,9 @@ from mooring.connectors import guide_pages
 from mooring.grants import api as grants_api
 from mooring.grants import oauth_api
 from mooring.grants import pages as grant_pages
-from mooring.identity import management_api, organizations_api, people_api, project_api, projects_api, users
+from mooring.identity import management_api, organizations_api, people_api, project_api, projects_api, sealing, users
 from mooring.incoming import api as incoming_api
-from mooring.kit import clock, ids, json_body
+from mooring.kit import clock, ids, jobs, json_body
 from mooring.kit.exchange import Exchange
 from mooring.kit.mounted import MountedExchange, unmounted
 from mooring.kit.server import SAFE_HEADERS, AsgiApp, Receive, Scope, Send
@@ -117,14 +116,24 @@ def _add_health(api: FastAPI) -> None:
 
     @api.get("/readyz", tags=["Health"])
     async def readyz(request: Request) -> Json:
-        """The process serves: its database answers."""
+        """The process serves: its database answers, and it has the master keys that the data was sealed with.
+
+        `oldest_job_seconds` is how long the oldest due piece of background work has waited. It refuses nothing: another
+        host would not be quicker.
+        """
         context: Context = request.app.state.context
         try:
             async with context.db.read() as tx:
-                await tx.execute(text("SELECT 1"))
+                waited = await jobs.oldest_due(tx)
+                lacking = await sealing.lacks_master_key(tx, context.vault)
         except (SQLAlchemyError, OSError):
             raise errors.Unavailable("the database does not answer") from None
-        return Json({"status": "ready", "version": __version__})
+        if lacking:
+            raise errors.Unavailable(
+                "rows of the database were sealed with a master key that this process does not have",
+                hint="Give every host the same master key file.",
+            )
+        return Json({"status": "ready", "version": __version__, "oldest_job_seconds": waited})
 
 
 def _refuse_nul(scope: Scope) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import socket
 import sqlite3
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from tests.hub import Hub, Project, client, ok, refused
+from tests.rows import query
 from tests.servers.ports import free_port
 
 JSON = {"content-type": "application/json"}
@@ -155,4 +157,19 @@ def test_a_fault_of_ours_is_a_500_that_tells_nothing(tmp_path: Path) -> None:
 def test_health_needs_no_key(project: Project) -> None:
     http = client(project.hub.url)
     assert ok(http.get("/livez")) == {"status": "ok"}
+    ready = ok(http.get("/readyz"))
+    assert ready["status"] == "ready" and ready["oldest_job_seconds"] < 60
+
+
+def test_a_process_without_a_master_key_that_rows_need_is_not_ready(project: Project) -> None:
+    http = client(project.hub.url)
+    row = "('k', :p, 'nobody', 'k', '0-other', :b, :t)"
+    columns = "(id, project_id, owner_kind, owner_id, kek_id, blob, created_at)"
+    at: object = datetime.now(UTC) if "postgres" in project.hub.database_url else datetime.now(UTC).isoformat(" ")
+    query(project.hub, f"INSERT INTO data_keys {columns} VALUES {row}", p=project.id, b=b"x", t=at)
+    try:
+        assert "master key" in refused(http.get("/readyz"), 503, "UnavailableError")["message"]
+        assert ok(http.get("/livez")) == {"status": "ok"}
+    finally:
+        query(project.hub, "DELETE FROM data_keys WHERE id = 'k'")
     assert ok(http.get("/readyz"))["status"] == "ready"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,15 +34,24 @@ def api_key_create(
     approval: Annotated[
         str | None, typer.Option(help="What a person has to approve in the dashboard first: delete, or every write.")
     ] = None,
+    days: Annotated[int | None, typer.Option(help="Days after which it stops by itself.", min=1, max=3650)] = None,
 ) -> None:
     """Create an API key. It is printed this once, alone on standard output."""
     from mooring.identity import service
+    from mooring.kit import clock
 
     async def run(tx: Any) -> Any:
         found = await _project(tx, project)
         words = None if scopes is None else [s.strip() for s in scopes.split(",") if s.strip()]
         return found, await service.create_api_key(
-            tx, found.id, label, words, accounts=account or None, actions=action or None, approval=approval
+            tx,
+            found.id,
+            label,
+            words,
+            accounts=account or None,
+            actions=action or None,
+            approval=approval,
+            expires_at=clock.now() + timedelta(days=days) if days is not None else None,
         )
 
     found, made = in_database(run)

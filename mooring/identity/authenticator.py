@@ -76,6 +76,8 @@ class Authenticator:
         """The caller, if this process has seen the header a moment ago and nobody else must be asked."""
         caller = self.cache.get(authorization)
         if caller is not None:
+            if caller.expires is not None:
+                caller.require_life()
             self._used[caller.key_id] = clock.timestamp()
             if self._per_minute:
                 if self._shared is not None:
@@ -121,6 +123,8 @@ class Authenticator:
 
             # The header itself is the cache's key: no decoding and no hash on a warm call. It lives in memory only.
             caller = await self.cache.load(authorization or "", load)
+        elif caller.expires is not None:
+            caller.require_life()
         self._used[caller.key_id] = clock.timestamp()
         if self._per_minute:
             await self._admit(caller)

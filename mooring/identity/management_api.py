@@ -15,7 +15,7 @@ from mooring.identity.audit_models import AuditEntry
 from mooring.identity.models import ApiKey
 from mooring.identity.scopes import SCOPES
 from mooring.identity.service import Approval, Caller
-from mooring.kit.body import LARGEST, Body, Flag
+from mooring.kit.body import LARGEST, Body, Flag, Moment
 
 router = APIRouter(tags=["API keys and audit log"])
 
@@ -34,6 +34,7 @@ class ApiKeyOut(BaseModel):
     approval: Approval | None = None
     enabled: bool
     created_at: datetime
+    expires_at: datetime | None = None
     last_used_at: datetime | None
 
 
@@ -63,6 +64,7 @@ class ApiKeyCreate(Body):
     approval: Approval | None = Field(
         None, description="A person has to approve, in the dashboard, actions that delete, or all that write."
     )
+    expires_at: Moment | None = Field(None, description="When the key stops by itself; without it, never.")
 
 
 class ApiKeyPatch(Body):
@@ -131,6 +133,7 @@ async def create_api_key(request: Request, caller: KeyAdmin, body: ApiKeyCreate)
             accounts=body.allowed_accounts,
             actions=body.allowed_actions,
             approval=body.approval,
+            expires_at=body.expires_at,
         )
         row = await tx.get_one(ApiKey, made.id)
     return ApiKeyMade(**_key(row), key=made.secret)

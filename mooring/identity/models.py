@@ -80,6 +80,8 @@ class ApiKey(Base):
     """Which of its calls a person has to approve first: delete or write; none means no call."""
     enabled: Mapped[bool] = mapped_column(default=True)
     created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    """When it stops by itself; none means never."""
     last_used_at: Mapped[datetime | None]
 
 

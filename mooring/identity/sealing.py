@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mooring.identity.models import DataKeyRow
@@ -62,6 +62,15 @@ async def missing_master_keys(tx: AsyncSession, vault: Vault) -> list[str]:
     used = set((await tx.scalars(select(DataKeyRow.kek_id).distinct())).all())
     used |= {id for sealed in await tx.scalars(select(HostSecret.sealed)) if (id := sealed_with(sealed)) is not None}
     return sorted(used - vault.key_ids)
+
+
+async def lacks_master_key(tx: AsyncSession, vault: Vault) -> bool:
+    """Whether rows need a master key that this process lacks, as far as both ends of an index tell; asked by probes."""
+    ends = (await tx.execute(select(func.min(DataKeyRow.kek_id), func.max(DataKeyRow.kek_id)))).one()
+    used = {id for id in ends if id is not None}
+    if used - vault.key_ids:
+        vault.reload_if_changed()
+    return bool(used - vault.key_ids)
 
 
 async def any_key(tx: AsyncSession) -> bool:

@@ -53,6 +53,17 @@ class Caller:
     """Which of its calls a person has to approve first."""
     reads_only: bool = False
     """Whether it may only run actions that change nothing: what an end user allowed an assistant."""
+    expires: float | None = None
+    """When the key stops by itself, as UNIX time."""
+
+    def require_life(self) -> None:
+        """Raise Unauthorized once the key has expired; callers are remembered, so each call asks."""
+        if self.expires is not None and clock.timestamp() >= self.expires:
+            raise errors.Unauthorized(
+                "the API key has expired",
+                hint="An admin of the project makes a new one, under API keys or with `mooring api-key create`.",
+                headers=CHALLENGE,
+            )
 
     def require_account(self, account_id: str) -> None:
         """Raise Forbidden for an account outside the key's list, whether there is such an account or not."""
@@ -157,7 +168,9 @@ async def authenticate(tx: AsyncSession, key: str) -> Caller:
                 accounts=frozenset(found.allowed_accounts) if found.allowed_accounts is not None else None,
                 actions=tuple(found.allowed_actions) if found.allowed_actions is not None else None,
                 approval=_approval(found.approval),
+                expires=found.expires_at.timestamp() if found.expires_at is not None else None,
             )
+            caller.require_life()
             return caller if row[3] is None else replace(caller, advanced_logs=row[3], advanced_logs_days=row[4])
     raise errors.Unauthorized("the API key is unknown or disabled", headers=CHALLENGE)
 
@@ -300,11 +313,14 @@ async def create_api_key(
     accounts: Sequence[str] | None = None,
     actions: Sequence[str] | None = None,
     approval: str | None = None,
+    expires_at: datetime | None = None,
 ) -> MadeKey:
     """Create an API key of the form `v1.<region>.<id>.<secret>`. The secret has 256 bits and is not kept.
 
-    `accounts`, `actions` and `approval` limit it, see `check_limits`.
+    `accounts`, `actions` and `approval` limit it, see `check_limits`; at `expires_at` it stops by itself.
     """
+    if expires_at is not None and expires_at <= clock.now():
+        raise errors.ValidationFailed("Validation failed", errors=["expires_at: must be a time to come"])
     wanted = check_limits(list(scopes) if scopes is not None else None, accounts, actions, approval)
     key_id = ids.nanoid(16)
     secret = f"v1.{REGION}.{key_id}.{ids.secret_token()}"
@@ -320,6 +336,7 @@ async def create_api_key(
             approval=approval,
             enabled=True,
             created_at=clock.now(),
+            expires_at=expires_at,
         )
     )
     await tx.flush()

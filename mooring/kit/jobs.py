@@ -250,6 +250,14 @@ async def state(tx: AsyncSession) -> list[QueueState]:
     ]
 
 
+async def oldest_due(tx: AsyncSession) -> float:
+    """How long the oldest due job has waited, in seconds; 0 when none waits."""
+    now = clock.now()
+    free = or_(Job.lease_until.is_(None), Job.lease_until <= now)
+    oldest = await tx.scalar(select(func.min(Job.run_at)).where(Job.state == "ready", Job.run_at <= now, free))
+    return round((now - oldest).total_seconds(), 3) if oldest is not None else 0.0
+
+
 async def dead_jobs(tx: AsyncSession, limit: int = 50) -> Sequence[Job]:
     """Jobs that failed for good, newest first."""
     return (await tx.scalars(select(Job).where(Job.state == "dead").order_by(Job.id.desc()).limit(limit))).all()

@@ -119,13 +119,14 @@ def test_a_connector_is_set_up_by_the_form_and_its_secret_never_shows(crew: Crew
 
 
 def test_an_api_key_is_shown_once_and_works_until_it_is_disabled(crew: Crew) -> None:
-    form = {"label": "backend", "scope": ["platform:read"]}
+    form = {"label": "backend", "scope": ["platform:read"], "days": "30"}
+    assert crew.admin.post(crew.base + "/api-keys", {**form, "days": "7x"}).status_code == 400
     secret = shown_secret(crew.admin.post(crew.base + "/api-keys", form))
     project = Project(crew.hub, crew.project, secret)
     assert project.http.get("/accounts").status_code == 200
     assert project.http.get("/auth_configs").status_code == 403
     page = crew.viewer.get(crew.base + "/api-keys").text
-    assert "backend" in page and secret not in page and secret.rpartition(".")[2] not in page
+    assert "backend" in page and "in 29 d" in page and secret not in page and secret.rpartition(".")[2] not in page
     key = query(crew.hub, "SELECT id FROM api_keys WHERE project_id = :p", p=crew.project)[0][0]
     done(crew.admin.post(f"{crew.base}/api-keys/{key}/disable"))
     wait_for_status(project, 401)

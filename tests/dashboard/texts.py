@@ -17,7 +17,7 @@ def texts() -> set[str]:
     from mooring.actions.approvals import State
     from mooring.dashboard import explain
     from mooring.dashboard.notes import NOTES
-    from mooring.dashboard.pages import connectors, link, search, settings, webhooks
+    from mooring.dashboard.pages import api_keys, connectors, link, search, settings, webhooks
     from mooring.identity.roles import MEANINGS, ORGANIZATION_ROLES, PROJECT_ROLES
     from mooring.identity.scopes import SCOPES
     from mooring.webhooks.events import EVENTS
@@ -37,7 +37,13 @@ def texts() -> set[str]:
         "test",
         "user",
     }
-    found |= {*link.LIVES.values(), *webhooks.REPLAYS.values(), *search.PAGES.values(), *settings.ADVANCED.values()}
+    found |= {
+        *link.LIVES.values(),
+        *api_keys.LIVES.values(),
+        *webhooks.REPLAYS.values(),
+        *search.PAGES.values(),
+        *settings.ADVANCED.values(),
+    }
     found |= {name for name, _ in search.KINDS.values()}
     found |= explain.texts()
     source = (FOLDER / "pages" / "connectors.py").read_text(encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,30 @@ def test_a_deleted_key_stops_within_a_second_on_every_path(project: Project) -> 
     http = client(project.hub.url, headers={"authorization": warm, "x-account-id": "x"})
     refused(http.get("/proxy/api/me"), 401, "UnauthorizedError")
     refused(http.post("/unified/proxy", json={"path": "/"}), 401, "UnauthorizedError")
+
+
+def test_a_key_stops_by_itself_at_its_time(project: Project) -> None:
+    end = datetime.now(UTC) + timedelta(seconds=2)
+    body = {"label": "for a day", "scopes": ["platform:read", "unified:read"], "expires_at": end.isoformat()}
+    made = ok(project.http.post("/api_keys", json=body), 201)
+    assert datetime.fromisoformat(made["expires_at"]) == end
+    warm = f"Bearer {made['key']}"
+    assert ask(project.hub, warm) == 200
+    http = client(project.hub.url, headers={"authorization": warm, "x-account-id": "x"})
+    assert http.get("/proxy/api/me").status_code == 404  # no such account: the key is known on this path, too
+    time.sleep(max(0.0, (end - datetime.now(UTC)).total_seconds()) + 0.05)
+    for _ in range(2):  # remembered, and not
+        told = refused(client(project.hub.url, headers={"authorization": warm}).get("/accounts"), 401)
+        assert "expired" in told["message"]
+        refused(http.get("/proxy/api/me"), 401, "UnauthorizedError")
+        refused(client(project.hub.url, headers={"authorization": basic(made["key"])}).get("/accounts"), 401)
+    past = {**body, "expires_at": (datetime.now(UTC) - timedelta(seconds=1)).isoformat()}
+    assert refused(project.http.post("/api_keys", json=past), 400)["errors"] == ["expires_at: must be a time to come"]
+    refused(project.http.post("/api_keys", json={**body, "expires_at": 4_000_000_000}), 400)
+    secret = project.hub.command("api-key", "create", "--project", project.id, "--days", "90").stdout.strip()
+    listed = {key["id"]: key["expires_at"] for key in ok(project.http.get("/api_keys"))["data"]}
+    stops = datetime.fromisoformat(listed[secret.split(".")[2]])
+    assert abs(stops - datetime.now(UTC) - timedelta(days=90)) < timedelta(minutes=5)
 
 
 # (method, path) → the one scope that it needs. A route that is added must be added here too.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from starlette.responses import Response
 
 from mooring import errors
@@ -11,8 +13,10 @@ from mooring.dashboard.view import View
 from mooring.identity import service, users
 from mooring.identity.models import ApiKey
 from mooring.identity.scopes import DEFAULT, SCOPES
+from mooring.kit import clock
 
 HERE = PROJECT + "/api-keys"
+LIVES = {"": "never", "30": "after 30 days", "90": "after 90 days", "365": "after a year"}
 
 
 @get(HERE, "viewer", api="mooring api-key list, GET /api_keys")
@@ -21,13 +25,13 @@ async def show(view: View) -> Response:
     await view.context.authenticate.flush()
     async with view.context.db.read() as tx:
         rows = await service.list_api_keys(tx, view.project_id)
-    return render(view, "api_keys.html", rows=rows, scopes=SCOPES)
+    return render(view, "api_keys.html", rows=rows, scopes=SCOPES, now=clock.now())
 
 
 @get(HERE + "/new", "admin")
 async def ask_create(view: View) -> Response:
     """The dialog for a new key."""
-    return render(view, "api_key_new.html", scopes=SCOPES, default=DEFAULT)
+    return render(view, "api_key_new.html", scopes=SCOPES, default=DEFAULT, lives=LIVES)
 
 
 @post(HERE, "admin", api="mooring api-key create, POST /api_keys", confirmed=True)
@@ -37,6 +41,10 @@ async def create(view: View) -> Response:
     label = users.clean_name(form.get("label"), "label")
     accounts, actions = form.get("accounts").split() or None, form.get("actions").split() or None
     approval = form.get("approval") or None
+    days = form.get("days")
+    if days not in LIVES:
+        raise errors.ValidationFailed("Validation failed", errors=["days: choose one of the list"])
+    end = clock.now() + timedelta(days=int(days)) if days else None
     scopes = form.all("scope")
     if accounts or actions or approval:  # the form says that such a key can only make calls
         scopes = [scope for scope in scopes if scope in service.scopes_within(actions)]
@@ -44,7 +52,14 @@ async def create(view: View) -> Response:
         raise errors.ValidationFailed("a key without scopes may do nothing", errors=["scope: choose at least one"])
     async with view.context.db.begin() as tx:
         made = await service.create_api_key(
-            tx, view.project_id, label, scopes, accounts=accounts, actions=actions, approval=approval
+            tx,
+            view.project_id,
+            label,
+            scopes,
+            accounts=accounts,
+            actions=actions,
+            approval=approval,
+            expires_at=end,
         )
     answer = render(view, "api_key_made.html", secret=made.secret, label=label)
     answer.headers["hx-retarget"] = "#dialog"
