@@ -43,6 +43,7 @@ def attach(app: typer.Typer) -> None:
     app.command("run")(connectors_run)
     app.command("record")(connectors_record)
     app.command("diff")(connectors_diff)
+    app.command("against")(connectors_against)
     app.command("docs")(connectors_docs)
 
 
@@ -206,6 +207,31 @@ def connectors_diff(
         return
     advised = advised_version(before, changes)
     typer.echo(f"{before.version} → {after.version}; semantic versioning wants {advised}", err=True)
+
+
+def connectors_against(
+    connector: Key,
+    spec: Annotated[Path, typer.Argument(help="The vendor's OpenAPI 3 or Swagger 2.0 document, JSON or YAML.")],
+) -> None:
+    """Compare the requests of a connector's actions with the document that its vendor publishes: paths, parameters, bodies.
+
+    Fails when the document does not allow a request. Notes are doubtful only. Documents age: look up what is found.
+    """
+    from mooring.connectors.openapi.document import read_document
+    from mooring.connectors.workbench.against import against
+
+    ours, document = _connector(connector), read_document(spec)
+    positions = _positions(ours)
+    compared = against(ours, document)
+    for finding in compared.findings:
+        typer.echo(f"{ours.source}:{positions(finding.at)}: {finding.message} ({finding.level})", err=True)
+    if compared.programs:
+        typer.echo(f"{compared.programs} actions are programs and were not compared", err=True)
+    typer.echo(
+        f"{compared.found} of {compared.actions} actions found in the document, {len(compared.findings)} findings"
+    )
+    if compared.errors:
+        raise typer.Exit(1)
 
 
 def connectors_docs(
