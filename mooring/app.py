@@ -31,7 +31,7 @@ from mooring.grants import oauth_api
 from mooring.grants import pages as grant_pages
 from mooring.identity import management_api, organizations_api, people_api, project_api, projects_api, sealing, users
 from mooring.incoming import api as incoming_api
-from mooring.kit import clock, ids, jobs, json_body
+from mooring.kit import ids, jobs, json_body
 from mooring.kit.exchange import Exchange
 from mooring.kit.mounted import MountedExchange, unmounted
 from mooring.kit.server import SAFE_HEADERS, AsgiApp, Receive, Scope, Send
@@ -267,7 +267,7 @@ class Edge:
                 message["headers"] = [*message["headers"], *((n, v) for n, v in extra if n not in given)]
             await send(message)
 
-        started, clock_started = time.perf_counter(), clock.timestamp()
+        started = time.perf_counter()
         limit = UNIFIED_LIMIT if path == "/unified/proxy" else None
         try:
             _refuse_nul(scope)
@@ -300,7 +300,6 @@ class Edge:
                     project_id=caller.project_id,
                     method=scope["method"],
                     path=path,
-                    started_at=clock_started,
                     service="proxy" if unified else "platform",
                     resource=None if unified else path.strip("/").partition("/")[0],
                     source_id=caller.key_id,

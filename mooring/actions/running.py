@@ -16,7 +16,7 @@ from mooring.actions.inputs import gather
 from mooring.connectors.actions import Action
 from mooring.connectors.definition import Connector, UnrunnableAction
 from mooring.identity.service import Caller
-from mooring.kit import clock, ids
+from mooring.kit import ids
 from mooring.logs.writer import Entry
 from mooring.proxy import service
 from mooring.proxy.api import CALLER_GONE
@@ -38,7 +38,6 @@ def begun(
         project_id=caller.project_id,
         method="POST",
         path=path,
-        started_at=clock.timestamp(),
         service="actions",
         source_id=caller.key_id,
         source_ip=address,

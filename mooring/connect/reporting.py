@@ -10,7 +10,6 @@ from mooring.connect.models import ConnectSession
 from mooring.diagnosis import report
 from mooring.diagnosis.evidence import Diagnosis, diagnosis
 from mooring.diagnosis.table import CAUSES
-from mooring.kit import clock
 from mooring.logs.writer import Entry
 
 
@@ -67,7 +66,6 @@ def log_failure(
         project_id=session.project_id,
         method=method,
         path=path,
-        started_at=clock.timestamp(),
         source_type="HUB",
         account_id=session.account_id,
         origin_owner_id=session.origin_owner_id,

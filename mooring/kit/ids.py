@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-import time
 import uuid
 from datetime import UTC, datetime
+
+from mooring.kit import clock
 
 _ALPHABET = "0123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
@@ -35,7 +36,7 @@ def time_uuid() -> str:
         _pool, _at = os.urandom(_POOL).hex(), 0
     tail = _pool[_at : _at + 20]
     _at += 20
-    head = f"{time.time_ns() // 1_000_000:012x}"
+    head = f"{int(clock.timestamp() * 1000):012x}"
     # The version's digit, and the variant's two bits in front of two random ones.
     return f"{head[:8]}-{head[8:]}-7{tail[:3]}-{_VARIANT[tail[3]]}{tail[4:7]}-{tail[7:19]}"
 
@@ -47,6 +48,11 @@ def first_at(moment: float) -> str:
     """The least `time_uuid` of a UNIX time: what was made earlier sorts before it."""
     text = f"{max(0, int(moment * 1000)):012x}"
     return f"{text[:8]}-{text[8:]}-0000-0000-000000000000"
+
+
+def seconds_of(id: str) -> float:
+    """When `time_uuid` made an id, as UNIX time to the millisecond. Raises ValueError for anything else."""
+    return int(id[:8] + id[9:13], 16) / 1000
 
 
 def secret_token(size: int = 32) -> str:
@@ -62,6 +68,6 @@ def digest(token: str) -> bytes:
 def time_of(id: str) -> datetime | None:
     """When `time_uuid` made an id, or None for anything else."""
     try:
-        return datetime.fromtimestamp(int(id[:8] + id[9:13], 16) / 1000, UTC)
+        return datetime.fromtimestamp(seconds_of(id), UTC)
     except (ValueError, OverflowError, OSError):
         return None

@@ -17,6 +17,7 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from mooring.kit import ids
 from mooring.kit.db import Database, is_away
 from mooring.logs import stats
 from mooring.logs.models import RequestDetail
@@ -39,7 +40,9 @@ class Entry:
     project_id: str
     method: str
     path: str
-    started_at: float  # UNIX time
+    started_at: float = field(
+        init=False
+    )  # UNIX time, told by the id: rows in the order of one are in that of the other
     source_type: str = "API"
     source_id: str | None = None
     source_ip: str | None = None
@@ -63,6 +66,9 @@ class Entry:
     detail_days: int = 0
     traceparent: str | None = None  # of the caller, where traces are exported
     steps: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.started_at = ids.seconds_of(self.id)
 
     def keep_details(self, *, errors_only: bool, days: int) -> None:
         """Gather headers and bodies of the call (advanced logs)."""

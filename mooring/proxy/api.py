@@ -16,7 +16,7 @@ from mooring import errors
 from mooring.accounts.context import Context
 from mooring.identity.api import caller_with
 from mooring.identity.service import Caller
-from mooring.kit import clock, ids
+from mooring.kit import ids
 from mooring.kit.web import Json
 from mooring.logs.writer import Entry
 from mooring.protocol.headers import raw
@@ -80,7 +80,6 @@ async def proxy(
         project_id=caller.project_id,
         method=method,
         path=body.path or "",
-        started_at=clock.timestamp(),
         service="proxy",
         source_id=caller.key_id,
         source_ip=request.client.host if request.client else None,

@@ -11,7 +11,7 @@ import orjson
 
 from mooring import errors
 from mooring.accounts.context import Context
-from mooring.kit import clock, ids
+from mooring.kit import ids
 from mooring.kit.exchange import CallerGoneError, Exchange, Header
 from mooring.kit.http import HttpFailure
 from mooring.kit.server import NO_SNIFF, SAFE_HEADERS
@@ -41,7 +41,6 @@ async def handle(context: Context, exchange: Exchange) -> None:
         project_id="",
         method=exchange.method,
         path=path,
-        started_at=clock.timestamp(),
         service="proxy",
         source_ip=exchange.client[0] if exchange.client else None,
     )

@@ -607,6 +607,28 @@ async def test_a_storm_of_callers_sends_one_token_request(
         assert (stats["token"], stats["token_err"], stats["reuse_detected"]) == (1, {}, 0)
 
 
+async def test_no_call_in_flight_across_a_refresh_sees_it(two_hubs: tuple[Hub, Hub], oidc: OidcServer) -> None:
+    """Rule S4: a thousand calls, a hundred at a time, while the token ends at the provider in their midst."""
+    project = two_hubs[0].new_project()
+    account = link(project, project.config("oidc-provider", "code", OIDC_CLIENT), oidc_consent(project, oidc))
+    oidc.reset()
+    oidc.fault("tokenDelayAfterCommit", ms=250)
+    left, seen = iter(range(1000)), list[int]()
+    async with httpx.AsyncClient(auth=(project.key, ""), timeout=60, trust_env=False) as http:
+
+        async def caller() -> None:
+            for n in left:
+                if n == 400:
+                    await asyncio.to_thread(oidc.expire_access)
+                url = f"{two_hubs[n % 2].url}/proxy{ME}"
+                seen.append((await http.get(url, headers={"x-account-id": account})).status_code)
+
+        await asyncio.gather(*(caller() for _ in range(100)))
+    stats = oidc.stats()
+    assert seen == [200] * 1000 and stats["api_401"] > 0
+    assert (stats["token"], stats["token_err"], stats["reuse_detected"]) == (1, {}, 0)
+
+
 async def test_a_storm_on_a_grant_that_is_over_asks_once(two_hubs: tuple[Hub, Hub], provider: Sandbox) -> None:
     project = two_hubs[0].new_project()
     account = link_sandbox(project, provider)

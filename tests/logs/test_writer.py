@@ -24,7 +24,7 @@ from tests.servers.toxic import ToxicLink
 
 
 def entry(project: str = "p", **more: object) -> Entry:
-    made = Entry(ids.time_uuid(), "unified", project, "GET", "/proxy/x", clock.timestamp(), **more)  # type: ignore[arg-type]
+    made = Entry(ids.time_uuid(), "unified", project, "GET", "/proxy/x", **more)  # type: ignore[arg-type]
     return made.finish(200, 1.5)
 
 

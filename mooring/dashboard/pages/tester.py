@@ -13,7 +13,7 @@ from mooring.dashboard.pages.accounts import found
 from mooring.dashboard.render import render
 from mooring.dashboard.routing import PROJECT, get, post
 from mooring.dashboard.view import Form, View
-from mooring.kit import clock, ids
+from mooring.kit import ids
 from mooring.logs.writer import Entry
 from mooring.protocol.redact import redact_json, redact_text
 from mooring.proxy import api as proxy
@@ -50,7 +50,6 @@ async def send(view: View) -> Response:
         project_id=view.project_id,
         method=(ask.method or "get").upper(),
         path=(ask.path or "").partition("?")[0],
-        started_at=clock.timestamp(),
         service="proxy",
         source_type="DASHBOARD",
         source_id=view.me.user.id,
