@@ -39,7 +39,7 @@ demo: $(VENV)/.runtime ## Run the main job on this machine, with the sandbox as 
 	@$(BIN)/mooring demo $(ARGS)
 
 test: $(VENV)/.dev ## Run all tests; installs the servers they run against
-	@scripts/install-test-deps --only postgres,redis,redmine,chromium,nginx,netns,node,python
+	@scripts/install-test-deps --only postgres,redis,redmine,chromium,nginx,netns,node,python,oauth
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.dev ## Format, lint, types, layers, the catalogue, generated files

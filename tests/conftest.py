@@ -15,6 +15,7 @@ from tests.browser.chromium import browser, tab  # noqa: F401 - fixtures become 
 from tests.connectors.s1.samples import place_samples
 from tests.hub import TLS, Hub, Project, close_clients
 from tests.incoming.connectors import place as place_incoming
+from tests.leaks import found_in, rows_of
 from tests.sandbox.harness import Sandbox, start_sandbox, stop_sandbox
 from tests.servers.fixtures import (  # noqa: F401 - fixtures become known by their names here
     REDIRECT_URIS,
@@ -25,6 +26,7 @@ from tests.servers.fixtures import (  # noqa: F401 - fixtures become known by th
     redis_server,
     redmine_server,
 )
+from tests.servers.oauth import AuthlibServer, DjangoOAuthServer, OAuthServer
 from tests.servers.oidc import OidcServer
 from tests.servers.ports import free_port, free_port_pair
 from tests.servers.postgres import PostgresServer
@@ -66,7 +68,28 @@ auth:
     test: {{get: /api/me, identity: client_id}}
 """
     methods = {"code": "basic", "code_post": "post", "code_key": "private_key_jwt"}
-    return head + "".join(code.replace("NAME", n).replace("AUTH", a) for n, a in methods.items()) + machine
+    pushed = code.replace("NAME", "code_par").replace("AUTH", "basic")
+    pushed = pushed.replace("      issuer:", f"      par_url: {base}/request\n      issuer:")
+    return head + "".join(code.replace("NAME", n).replace("AUTH", a) for n, a in methods.items()) + pushed + machine
+
+
+def oauth_connector(server: type[OAuthServer], port: int) -> str:
+    """The connector of another server: `code_…` and `machine_…` for each way in which a client proves itself."""
+    base = f"http://127.0.0.1:{port}"
+    ends = f"token_url: {base}{server.token}, revoke_url: {base}{server.revocation}"
+    page = f"authorize_url: {base}{server.authorize}, issuer: {base}, iss_required: {str(server.sends_iss).lower()}"
+    code = f"{page}, scopes: {{profile: Who you are}}, {ends}"
+    machine = f"grant: client_credentials, scopes: [reports], {ends}"
+    methods = [f"connector: {server.name}", f"title: {server.name}", "category: iam", f"base_url: {base}", "auth:"]
+    for auth in server.client_auth:
+        methods += [
+            f"  code_{auth}: {{oauth2: {{client_auth: {auth}, {code}}}, test: {{get: /api/me, identity: sub}}}}"
+        ]
+        if auth != "none":
+            test = "test: {get: /api/me, identity: client_id}"
+            issuer = f", issuer: {base}" if auth == "private_key_jwt" else ""
+            methods += [f"  machine_{auth}: {{oauth2: {{client_auth: {auth}, {machine}{issuer}}}, {test}}}"]
+    return "\n".join([*methods, *server.more_methods.format(base=base).splitlines(), ""])
 
 
 def limited_connector(port: int) -> str:
@@ -230,17 +253,24 @@ class Ports:
     sandbox: int
     oidc: int
     redmine: int
+    django: int
+    authlib: int
     spare: tuple[int, ...]
 
     @property
+    def _open(self) -> tuple[int, ...]:
+        return (self.sandbox, self.oidc, self.redmine, self.django, self.authlib, *self.spare)
+
+    @property
     def egress_allow(self) -> str:
-        return ",".join(f"127.0.0.1:{p}" for p in (self.sandbox, self.oidc, self.redmine, *self.spare))
+        return ",".join(f"127.0.0.1:{p}" for p in self._open)
 
 
 @pytest.fixture(scope="session")
 def ports() -> Ports:
     """Ports are chosen before the hubs start, because egress entries are exact."""
-    return Ports(free_port(), free_port_pair(), free_port(), tuple(free_port() for _ in range(6)))
+    spare = tuple(free_port() for _ in range(6))
+    return Ports(free_port(), free_port_pair(), free_port(), free_port(), free_port(), spare)
 
 
 @pytest.fixture(scope="session")
@@ -248,6 +278,8 @@ def connectors_dir(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """Own connectors of the tests."""
     folder = tmp_path_factory.mktemp("connectors")
     (folder / "oidc-provider.yaml").write_text(oidc_connector(f"http://127.0.0.1:{ports.oidc}"))
+    (folder / "django-oauth.yaml").write_text(oauth_connector(DjangoOAuthServer, ports.django))
+    (folder / "authlib.yaml").write_text(oauth_connector(AuthlibServer, ports.authlib))
     (folder / "limited.yaml").write_text(limited_connector(ports.spare[0]))
     (folder / "signing.yaml").write_text(signing_connector(ports.spare[0]))
     (folder / "places.yaml").write_text(places_connector(ports.spare[0]))
@@ -273,17 +305,22 @@ def hubs(
 
         @functools.cache
         def hub_on(kind: str) -> Hub:
-            return stack.enter_context(
-                Hub(
-                    tmp_path_factory.mktemp(f"hub-{kind}"),
-                    free_port(),
-                    database_url=server.create_database() if kind == "postgres" else None,
-                    egress_allow=ports.egress_allow,
-                    connectors_dir=connectors_dir,
-                )
+            hub = Hub(
+                tmp_path_factory.mktemp(f"hub-{kind}"),
+                free_port(),
+                database_url=server.create_database() if kind == "postgres" else None,
+                egress_allow=ports.egress_allow,
+                connectors_dir=connectors_dir,
             )
+            stack.callback(_search_rows, hub)
+            return stack.enter_context(hub)
 
         yield hub_on
+
+
+def _search_rows(hub: Hub) -> None:
+    leaked = found_in("rows", rows_of(hub.database_url))
+    assert not leaked, "secrets in the open:\n" + "\n".join(leaked)
 
 
 @pytest.fixture(scope="session", params=["sqlite", "postgres"])
@@ -340,6 +377,20 @@ def oidc(oidc_running: OidcServer) -> OidcServer:
     """The same with its counts at zero and no fault in force."""
     oidc_running.reset()
     return oidc_running
+
+
+@pytest.fixture(scope="session")
+def django_oauth_running(ports: Ports) -> Iterator[DjangoOAuthServer]:
+    """django-oauth-toolkit on the port that the hubs may call."""
+    with DjangoOAuthServer(ports.django) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def authlib_running(ports: Ports) -> Iterator[AuthlibServer]:
+    """Authlib's server on the port that the hubs may call."""
+    with AuthlibServer(ports.authlib) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ import httpx
 
 from mooring.identity import service as identity
 from mooring.kit.db import Database
+from tests.leaks import left_by
 
 READY_SECONDS = 60
 TLS = ssl.create_default_context()  # shared: to make one takes longer than a call to the hub
@@ -85,6 +86,8 @@ class Hub:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        leaked = left_by(self.folder)
+        assert not leaked, "secrets in the open:\n" + "\n".join(leaked)
 
     def command(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run `mooring …` with this hub's settings."""

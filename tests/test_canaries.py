@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import html
 import json
@@ -15,11 +14,10 @@ from urllib.parse import parse_qs, quote, quote_plus, urlsplit
 import httpx
 import psutil
 import pytest
-from sqlalchemy import text
 
-from mooring.kit.db import Database
 from tests.conftest import Ports
 from tests.hub import BOOTSTRAP_KEY, Hub, Project, Session, ok, refused
+from tests.leaks import rows_of
 from tests.proxy.upstream import Seen, Upstream, answer, upstream_on
 
 
@@ -58,29 +56,6 @@ def hits(places: dict[str, bytes], named: dict[str, str]) -> list[str]:
         for place, hay in places.items()
         if needle in hay
     ]
-
-
-def rows_of(database_url: str) -> bytes:
-    """All rows of all tables as text."""
-
-    async def dump() -> bytes:
-        db = Database(database_url)
-        out = []
-        try:
-            async with db.read() as tx:
-                names = (
-                    "SELECT name FROM sqlite_master WHERE type = 'table'"
-                    if db.is_sqlite
-                    else "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
-                )
-                for (table,) in list(await tx.execute(text(names))):
-                    for row in await tx.execute(text(f'SELECT * FROM "{table}"')):
-                        out += [value if isinstance(value, bytes) else str(value).encode() for value in row]
-        finally:
-            await db.close()
-        return b"\n".join(out)
-
-    return asyncio.run(dump())
 
 
 def places_of(hub: Hub) -> dict[str, bytes]:

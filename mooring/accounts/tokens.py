@@ -186,6 +186,27 @@ def _sign(claims: Mapping[str, Any], algorithm: str, scope: Mapping[str, Any]) -
         raise errors.Unprocessable(str(e), extra=_INCOMPLETE) from None
 
 
+async def push_request(
+    sender: Sender, config: OpenConfig, scope: Mapping[str, Any], url: str, params: Mapping[str, str]
+) -> str:
+    """Push an authorization request to its provider (RFC 9126 §2). Returns the `request_uri`, which is good once.
+
+    Raises TokenRefused, TokenNonsense or HttpFailure as a token request does.
+    """
+    headers, body = _request(config, scope, url, params, form=True)
+    request = OutboundRequest("POST", url, headers, body, identity=identity_of(config.method, scope))
+    response = await _send(sender, request)
+    try:
+        return messages.parse_pushed_answer(
+            response.status,
+            response.header("content-type"),
+            response.body,
+            retry_after=response.header("retry-after"),
+        )
+    except (messages.TokenRefused, messages.TokenNonsense) as e:
+        raise _hidden(e, request, response, hidden_values(config, scope, params)) from None
+
+
 def read_token_answer(
     config: OpenConfig,
     scope: Mapping[str, Any],
@@ -213,20 +234,23 @@ def read_token_answer(
             token_path=oauth2.token_path,
             retry_after=retry_after,
         )
-    except messages.TokenRefused as e:
-        # Some providers repeat what they refuse, and this text is stored, logged and shown.
-        sent = hidden_values(config, scope, params)
-        refused = messages.TokenRefused(
-            redact_text(e.error, sent), redact_text(e.description, sent) if e.description else None, e.status
-        )
-        refused.exchange = diagnosing.seen(
-            request or OutboundRequest("POST", _token_url(config, scope)), response, sent
-        )
-        raise refused from None
-    except messages.TokenNonsense as e:
-        sent = hidden_values(config, scope, params)
-        e.exchange = diagnosing.seen(request or OutboundRequest("POST", _token_url(config, scope)), response, sent)
-        raise
+    except (messages.TokenRefused, messages.TokenNonsense) as e:
+        asked = request or OutboundRequest("POST", _token_url(config, scope))
+        raise _hidden(e, asked, response, hidden_values(config, scope, params)) from None
+
+
+def _hidden(
+    error: messages.TokenRefused | messages.TokenNonsense,
+    request: OutboundRequest,
+    response: BufferedResponse,
+    sent: list[str],
+) -> messages.TokenRefused | messages.TokenNonsense:
+    """The error with its exchange, without what was sent: some providers repeat what they refuse, and this is shown."""
+    if isinstance(error, messages.TokenRefused):
+        words = redact_text(error.description, sent) if error.description else None
+        error = messages.TokenRefused(redact_text(error.error, sent), words, error.status)
+    error.exchange = diagnosing.seen(request, response, sent)
+    return error
 
 
 def hidden_values(config: OpenConfig, scope: Mapping[str, Any], params: Mapping[str, str]) -> list[str]:

@@ -20,7 +20,7 @@ from mooring.auth_configs.models import AuthConfig
 from mooring.auth_configs.service import OpenConfig, field_fault
 from mooring.connect.models import ConnectSession
 from mooring.connectors.definition import AuthMethod, Field
-from mooring.diagnosis.evidence import diagnosis
+from mooring.diagnosis.evidence import Phase, diagnosis
 from mooring.identity.service import ProjectId
 from mooring.incoming import service as incoming
 from mooring.kit import clock, idempotency
@@ -131,11 +131,32 @@ async def ask_token(
     try:
         answer = await tokens.request_token(context.http, opened, scope, params)
         return await tokens.logged_in(context.http, opened, scope, answer)
-    except (TokenRefused, TokenNonsense) as e:
-        found = diagnosing.of_token_error(e, opened.connector, phase, method=opened.method, typed=form.typed)
-    except HttpFailure as e:
-        found = diagnosing.of_failure(e, phase, tokens.unanswered(opened, scope, e), form.typed)
-    raise diagnosing.refusal(opened.connector, found)
+    except (TokenRefused, TokenNonsense, HttpFailure) as e:
+        raise _refused(e, opened, scope, phase, form) from None
+
+
+def _refused(
+    error: TokenRefused | TokenNonsense | HttpFailure,
+    opened: OpenConfig,
+    scope: Mapping[str, Any],
+    phase: Phase,
+    form: Form,
+) -> errors.MooringError:
+    if isinstance(error, HttpFailure):
+        found = diagnosing.of_failure(error, phase, tokens.unanswered(opened, scope, error), form.typed)
+    else:
+        found = diagnosing.of_token_error(error, opened.connector, phase, method=opened.method, typed=form.typed)
+    return diagnosing.refusal(opened.connector, found)
+
+
+async def push_request(
+    context: Context, opened: OpenConfig, scope: Mapping[str, Any], url: str, params: Mapping[str, str], form: Form
+) -> str:
+    """Push an authorization request; every failure becomes a CredentialRejected with its cause."""
+    try:
+        return await tokens.push_request(context.http, opened, scope, url, params)
+    except (TokenRefused, TokenNonsense, HttpFailure) as e:
+        raise _refused(e, opened, scope, "token_exchange", form) from None
 
 
 def with_token(opened: OpenConfig, secrets: Secrets, answer: TokenAnswer) -> Secrets:

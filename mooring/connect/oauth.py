@@ -95,6 +95,7 @@ async def start(
         require_consent_page(opened)
         form = linking.read_form(opened.method, values, await _stored(context, session, config))
         await check_way_back(context, opened, form)
+        return await begin(context, session, attempt, opened, form, return_url, browser, account_id=session.account_id)
     except errors.CredentialRejected as e:
         code, text = reporting.attempt_words(opened.connector.title, e, None)
         await fail_attempt(context, session.id, attempt.id, code, text)
@@ -104,7 +105,6 @@ async def start(
         description = f"{e.message}. {e.error_hint}" if e.error_hint else e.message
         await fail_attempt(context, session.id, attempt.id, code, description)
         raise
-    return await begin(context, session, attempt, opened, form, return_url, browser, account_id=session.account_id)
 
 
 async def checked_return(context: Context, session: ConnectSession, url: str | None) -> str:
@@ -178,8 +178,7 @@ async def begin(
     browser = browser if browser and len(browser) >= MIN_BROWSER else ids.secret_token()
     scope = {**opened.setup, **form.public, **form.secret}
     redirect_uri = context.callback_url(opened.connector.key)
-    url = messages.authorization_url(
-        tokens.render_url(oauth2.authorize_url, scope),
+    request = messages.authorization_request(
         client_id=opened.setup.get("client_id", ""),
         redirect_uri=redirect_uri,
         state=state,
@@ -188,6 +187,12 @@ async def begin(
         challenge=messages.pkce_challenge(verifier) if oauth2.pkce else None,
         extra=render_map(oauth2.authorize_params, scope),
     )
+    if oauth2.par_url is not None:  # the browser carries nothing but a reference (RFC 9126 §4)
+        pushed = await linking.push_request(
+            context, opened, scope, tokens.render_url(oauth2.par_url, scope), request, form
+        )
+        request = {"client_id": request["client_id"], "request_uri": pushed}
+    url = messages.add_query(tokens.render_url(oauth2.authorize_url, scope), [*request.items()])
     now = clock.now()
     async with context.db.begin() as tx:
         key = await sealing.ensure_key(tx, context.vault, auth_configs.owner_of(opened.row))

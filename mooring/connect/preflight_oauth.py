@@ -21,6 +21,7 @@ from mooring.protocol.redact import clean_line
 
 if TYPE_CHECKING:
     from mooring.connect.preflight import Flight
+    from mooring.protocol.template import Template
 
 Status = Literal["ok", "warning", "failed", "skipped"]
 _METHOD_NAMES: Final[dict[ClientAuth, str]] = {
@@ -35,6 +36,7 @@ _COMPARED: Final = (
     ("authorization_endpoint", "authorize_url"),
     ("token_endpoint", "token_url"),
     ("revocation_endpoint", "revoke_url"),
+    ("pushed_authorization_request_endpoint", "par_url"),
 )
 
 
@@ -148,8 +150,7 @@ async def callback_registered(flight: Flight) -> Sequence[Check]:
     endpoint = flight.url(oauth2.authorize_url)
     if endpoint is None:
         return [skipped(name, "the address depends on a value of the account; give it in `fields`")]
-    url = messages.authorization_url(
-        endpoint,
+    asked = messages.authorization_request(
         client_id=flight.opened.setup.get("client_id", ""),
         redirect_uri=flight.callback,
         state=ids.secret_token(),
@@ -158,12 +159,30 @@ async def callback_registered(flight: Flight) -> Sequence[Check]:
         challenge=messages.pkce_challenge(ids.secret_token(48)) if oauth2.pkce else None,
         extra=render_map(oauth2.authorize_params, flight.scope),
     )
-    request = OutboundRequest("GET", url, [("accept", "text/html")])
+    if oauth2.par_url is not None:
+        return [await _pushed(flight, name, oauth2.par_url, asked)]
+    request = OutboundRequest("GET", messages.add_query(endpoint, [*asked.items()]), [("accept", "text/html")])
     try:
         response = await flight.send(request)
     except HttpFailure as e:
         return [failed(name, diagnosing.of_failure(e, "preflight", None, {}).code, str(e))]
     return [_of_consent_page(flight, name, response)]
+
+
+async def _pushed(flight: Flight, name: str, par_url: Template, asked: Mapping[str, str]) -> Check:
+    """Push the request as a flow would: the answer says whether the provider knows client and callback."""
+    url = flight.url(par_url)
+    if url is None:
+        return skipped(name, "the address depends on a value of the account; give it in `fields`")
+    try:
+        await tokens.push_request(flight.context.http, flight.opened, flight.scope, url, asked)
+    except HttpFailure as e:
+        return failed(name, diagnosing.of_failure(e, "preflight", None, {}).code, str(e))
+    except (TokenRefused, TokenNonsense) as e:
+        opened = flight.opened
+        found = diagnosing.of_token_error(e, opened.connector, "preflight", method=opened.method)
+        return failed(name, found.code, str(e))
+    return passed(name, "the provider takes a pushed request for this client and callback URL")
 
 
 def _of_consent_page(flight: Flight, name: str, response: BufferedResponse) -> Check:

@@ -29,7 +29,9 @@ def build_oauth2(spec: OAuth2Spec, setup: Scope, call: Scope, at: Location, chec
     if code and spec.authorize_url is None:
         check.fault(at, "`authorize_url` is missing; the authorization code grant begins there", on_key=True)
     if not code:
-        for key in ("authorize_url", "authorize_params", "callback_keep", "issuer"):
+        # The issuer is also whom a client's assertion is for.
+        issuer = ("iss_required",) if spec.client_auth == "private_key_jwt" else ("issuer",)
+        for key in ("authorize_url", "authorize_params", "callback_keep", "par_url", *issuer):
             if getattr(spec, key):
                 check.fault((*at, key), f"`{key}` has no meaning without a consent page", on_key=True)
     if (spec.grant in ("jwt_bearer", "saml_bearer")) != (spec.assertion is not None):
@@ -68,6 +70,7 @@ def build_oauth2(spec: OAuth2Spec, setup: Scope, call: Scope, at: Location, chec
         authorize_url=check.url(authorize, setup, (*at, "authorize_url"), public=True) if authorize else None,
         refresh_url=secret_url("refresh_url", kept),
         revoke_url=secret_url("revoke_url", kept),
+        par_url=secret_url("par_url", setup),
         issuer=check.url(spec.issuer, setup, (*at, "issuer"), public=True) if spec.issuer else None,
         iss_required=spec.iss_required,
         scopes=tuple(spec.scopes),

@@ -113,6 +113,7 @@ class OAuth2:
     authorize_url: Template | None = None
     refresh_url: Template | None = None
     revoke_url: Template | None = None
+    par_url: Template | None = None  # where authorization requests are pushed to (RFC 9126)
     issuer: Template | None = None  # compared with `iss` (RFC 9207) when the callback carries one
     iss_required: bool = False
     scopes: tuple[str, ...] = ()  # asked for by default

@@ -51,6 +51,7 @@ def _oauth2(oauth2: OAuth2) -> list[str]:
         ("token", oauth2.token_url),
         ("refresh", oauth2.refresh_url),
         ("revoke", oauth2.revoke_url),
+        ("pushed requests", oauth2.par_url),
         ("issuer", oauth2.issuer),
     )
     reasons = oauth2.scope_reasons

@@ -248,6 +248,9 @@ class OAuth2Spec(Spec):
     token_url: Text
     refresh_url: Text | None = None
     revoke_url: Text | None = Field(default=None, validation_alias=AliasChoices("revoke_url", "revocation_url"))
+    par_url: Text | None = Field(
+        default=None, validation_alias=AliasChoices("par_url", "pushed_authorization_request_endpoint")
+    )
     issuer: Text | None = None
     iss_required: bool = False
     scopes: Scopes = Field(default_factory=dict)

@@ -73,6 +73,7 @@ _CLIENT: Final = compile_rules(
         "client_disabled": (
             r"(?:client|app|application)\b[^.]{0,30}\b(?:disabled|suspended|deactivated|inactive|deleted|blocked)",
         ),
+        "client_rejected": (r"cannot authenticate with methods",),  # Authlib: these, all that the server takes, failed
         "wrong_client_auth": (
             r"client_secret_(?:basic|post|jwt)|token_endpoint_auth_method|authentication method",
             r"authori[sz]ation header|http basic|basic auth|in the (?:request )?body",

@@ -8,6 +8,7 @@ from typing import Final
 
 _SUSPICIOUS = re.compile(r"[\s\u00a0\u200b-\u200f\u2028-\u202f\u2060\ufeff]")
 _SENTENCES: Final = frozenset({"username", "password", "name"})  # may hold spaces rightly
+_FILE = re.compile(r'-----BEGIN|\A\s*\{\s*"')  # PEM, or JSON such as a JWK
 _LONGEST: Final = 200  # characters; no example is longer
 _EXAMPLE = re.compile(
     r"<[^<>]{1,60}>|\{\{?[^{}]{1,60}\}\}?|\$\{?[A-Z_]{3,60}\}?|[x*•.]{4,}|(?:.*[^.])?\.\.\.|.*…"
@@ -20,11 +21,11 @@ _EXAMPLE = re.compile(
 
 
 def stray_spaces(typed: Mapping[str, str]) -> list[str]:
-    """Keys of typed values with white space or invisible characters in them. Sentences are left alone."""
+    """Keys of typed values with white space or invisible characters in them. Sentences and whole files are left alone."""
     return [
         key
         for key, value in typed.items()
-        if _SUSPICIOUS.search(value) and "-----BEGIN" not in value and key not in _SENTENCES
+        if _SUSPICIOUS.search(value) and not _FILE.search(value) and key not in _SENTENCES
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import math
 import re
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import parse_qsl, quote, quote_plus, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import orjson
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -86,8 +87,7 @@ def add_query(url: str, params: Sequence[tuple[str, str]]) -> str:
     return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
 
 
-def authorization_url(
-    endpoint: str,
+def authorization_request(
     *,
     client_id: str,
     redirect_uri: str,
@@ -96,20 +96,40 @@ def authorization_url(
     scope_separator: str,
     challenge: str | None,
     extra: Mapping[str, str],
-) -> str:
-    """The URL that starts the authorization code flow (RFC 6749 §4.1.1). `extra` can't replace what we set."""
+) -> dict[str, str]:
+    """The parameters that start the authorization code flow (RFC 6749 §4.1.1). `extra` can't replace what we set."""
     params = {"response_type": "code", "client_id": client_id, "redirect_uri": redirect_uri, "state": state}
     if scopes:
         params["scope"] = scope_separator.join(scopes)
     if challenge is not None:
         params |= {"code_challenge": challenge, "code_challenge_method": "S256"}
-    return add_query(endpoint, [*{**extra, **params}.items()])
+    return {**extra, **params}
+
+
+def parse_pushed_answer(status: int, content_type: str | None, body: bytes, *, retry_after: str | None = None) -> str:
+    """The `request_uri` of an answer to a pushed authorization request (RFC 9126 §2.2).
+
+    Raises TokenRefused and TokenNonsense as `parse_token_answer` does.
+    """
+    if not 200 <= status < 300:
+        parse_token_answer(status, content_type, body, retry_after=retry_after)
+    found = None
+    with contextlib.suppress(ValueError):
+        found = dig(orjson.loads(body), "request_uri")
+    if not isinstance(found, str) or not found:
+        raise TokenNonsense(
+            "the answer to the pushed request has no request_uri", status, transient=False, kind="no_token"
+        )
+    return found
 
 
 def basic_credentials(client_id: str, client_secret: str, *, form_encode: bool) -> str:
-    """The Authorization value of client_secret_basic. RFC 6749 §2.3.1 form-encodes both parts; some providers want raw."""
+    """The Authorization value of client_secret_basic. RFC 6749 §2.3.1 form-encodes both parts; some providers want raw.
+
+    A space becomes %20, which every server decodes; a plus is left as it is by those that only undo percents.
+    """
     if form_encode:
-        client_id, client_secret = quote_plus(client_id), quote_plus(client_secret)
+        client_id, client_secret = quote(client_id, safe=""), quote(client_secret, safe="")
     return "Basic " + base64.b64encode(f"{client_id}:{client_secret}".encode()).decode()
 
 

@@ -31,6 +31,7 @@ auth:
       authorize_url: https://acme.com/authorize
       token_url: https://acme.com/token
 """
+MACHINE = OAUTH.replace("authorize_url: https://acme.com/authorize", "grant: client_credentials")
 SAMPLE_A = """\
 # yaml-language-server: $schema=./connector.schema.json
 connector: ashby
@@ -178,6 +179,16 @@ def test_private_key_jwt_asks_for_a_key_and_a_public_client_for_no_secret(tmp_pa
     assert [f.key for f in method.app_fields] == ["client_id"]
 
 
+def test_a_machine_that_signs_knows_whom_its_assertion_is_for(tmp_path):
+    text = (
+        MACHINE
+        + "      client_auth: private_key_jwt\n      issuer: https://acme.com/${tenant}\n    fields: {tenant: }\n"
+    )
+    oauth2 = load(tmp_path, text).auth["o"].oauth2
+    assert oauth2 is not None and oauth2.issuer is not None
+    assert oauth2.issuer.render({"tenant": "t1"}) == "https://acme.com/t1"
+
+
 def test_service_user_headers_and_extra_headers(tmp_path):
     service = BEARER.replace("bearer: ${api_key}", "headers: {X-Id: 7, X-Key: '${api_key}'}")
     assert {n: t.source for n, t in load(tmp_path, service).auth["key"].headers.items()} == {
@@ -295,6 +306,11 @@ FAULTS = [
     (OAUTH + "      iss_required: true\n", "10:21: `iss_required` needs an `issuer`"),
     (OAUTH.replace("      authorize_url: https://acme.com/authorize\n", ""), "7:5: `authorize_url` is missing"),
     (OAUTH + "      grant: client_credentials\n", "8:7: `authorize_url` has no meaning"),
+    (MACHINE + "      issuer: https://acme.com\n", "10:7: `issuer` has no meaning without a consent page"),
+    (
+        f"{MACHINE}      issuer: https://acme.com\n      client_auth: private_key_jwt\n      iss_required: true\n",
+        "12:7: `iss_required` has no meaning without a consent page",
+    ),
     (OAUTH + "      expires_in: soon\n", "10:19: a duration is a number of seconds"),
     # actions
     (BEARER + "actions: {a: {get: /x, post: /y}}\n", "9:14: an action has exactly one of"),

@@ -29,6 +29,7 @@ CREDENTIAL_TESTS: dict[str, Tested] = {
     "an example in words": Tested("placeholder_value", says(401, "no"), "YOUR_API_KEY_HERE", ("api_key",)),
     "a test key": Tested("wrong_environment", says(401, "This is a test mode key; use a live key.")),
     "another region": Tested("wrong_environment", says(401, "The key belongs to another region.")),
+    "a JWK with spaces": Tested("wrong_credentials", says(401, "no"), f'{{"kty": "EC", "d": "{"canary77" * 9}"}}'),
     "a wrong key": Tested("wrong_credentials", says(401, "no")),
     "a wrong key with 400": Tested("wrong_credentials", says(400, "bad key")),
     "a refusal with a good status": Tested("wrong_credentials", Answer(200, {"refused": ["nope"]})),
@@ -88,6 +89,10 @@ TOKEN_ANSWERS: dict[str, tuple[str, Answer]] = {
     "the wrong method": (
         "wrong_client_auth",
         oauth("invalid_client", "token_endpoint_auth_method of the client is client_secret_post", 401),
+    ),
+    "a wrong secret, with all methods named": (
+        "client_rejected",
+        oauth("invalid_client", "The client cannot authenticate with methods: ('client_secret_basic', 'none')", 401),
     ),
     "a client switched off": ("client_disabled", oauth("invalid_client", "The application is disabled", 401)),
     "a grant not allowed": ("unauthorized_client", oauth("unauthorized_client")),

@@ -28,6 +28,7 @@ from tests.servers.oidc import OidcServer
 BASIC = {"client_id": "basic-app", "client_secret": "basic-secret"}
 ODD = {"client_id": "odd:app%/+ x", "client_secret": "s:e%c r+e/t~"}
 POST = {"client_id": "post-app", "client_secret": "post-secret"}
+PUSHED = {"client_id": "par-app", "client_secret": "par-secret"}
 MACHINE = {"client_id": "machine", "client_secret": "machine-secret"}
 LARGE = 400 * 1024  # more than what is kept for a second try
 
@@ -90,6 +91,31 @@ def test_the_request_has_pkce_state_and_the_configured_callback(project: Project
         assert "secret" not in " ".join(query)
     assert queries[0]["state"] != queries[1]["state"]
     assert queries[0]["code_challenge"] != queries[1]["code_challenge"]
+
+
+def test_a_pushed_request_leaves_nothing_but_a_reference_in_the_browser(project: Project, oidc: OidcServer) -> None:
+    """RFC 9126, with a client that may send no other request."""
+    config = project.config("oidc-provider", "code_par", PUSHED)
+    session = project.session(integration_id=config["id"])
+    start = session.start_oauth(config["id"])
+    query = parse_qs(urlsplit(start.headers["location"]).query)
+    assert query.keys() == {"client_id", "request_uri"} and query["request_uri"][0].startswith("urn:")
+    account = link(project, config, oidc_consent(project, oidc))
+    assert ok(project.proxy(account, path="/api/me"))["sub"] == "jane"
+    checks = ok(project.http.post(f"/auth_configs/{config['id']}/preflight", json={}))["checks"]
+    assert {c["check"]: c["status"] for c in checks}["callback_registered"] == "ok"
+
+
+def test_a_pushed_request_that_is_refused_says_why(project: Project, oidc: OidcServer) -> None:
+    config = project.config("oidc-provider", "code_par", {**PUSHED, "client_secret": "wrong"})
+    session = project.session(integration_id=config["id"])
+    attempt = session.attempt()
+    refused(session.start_oauth(config["id"], attempt), 422, "CredentialRejectedError")
+    state = session.attempt_state(attempt)
+    assert state["status"] == "error" and state["error"]["code"] == "client_rejected"
+    assert oidc.stats()["token"] == 0
+    checks = ok(project.http.post(f"/auth_configs/{config['id']}/preflight", json={}))["checks"]
+    assert {c["check"]: c["status"] for c in checks}["callback_registered"] == "failed"
 
 
 def test_the_callback_is_not_taken_from_the_host_header(project: Project, oidc: OidcServer) -> None:

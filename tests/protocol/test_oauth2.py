@@ -49,7 +49,8 @@ def authorize(endpoint: str = "https://p.example/auth", **changes: Any) -> dict[
         "extra": {},
         **changes,
     }
-    return parse_qs(urlsplit(oauth2.authorization_url(endpoint, **values)).query, strict_parsing=True)
+    url = oauth2.add_query(endpoint, [*oauth2.authorization_request(**values).items()])
+    return parse_qs(urlsplit(url).query, strict_parsing=True)
 
 
 def test_an_authorization_request() -> None:
@@ -86,7 +87,7 @@ def test_no_scope_and_no_challenge_are_left_out() -> None:
 
 BASIC_CASES = [
     ("app", "secret", True, "app:secret"),
-    ("odd:app%/+ x", "s:e%c r+e/t~", True, "odd%3Aapp%25%2F%2B+x:s%3Ae%25c+r%2Be%2Ft~"),
+    ("odd:app%/+ x", "s:e%c r+e/t~", True, "odd%3Aapp%25%2F%2B%20x:s%3Ae%25c%20r%2Be%2Ft~"),
     ("äpp", "ß", True, "%C3%A4pp:%C3%9F"),
     ("odd app", "s/t", False, "odd app:s/t"),
     ("app", "", True, "app:"),

@@ -79,7 +79,7 @@ def _urls(connector: Connector, method: AuthMethod, at: Location) -> Iterator[Fi
     typed = {f.key: f.pattern for f in method.fields}
     addresses: list[tuple[str, Template]] = [("base_url", method.base_url)]
     if method.oauth2 is not None:
-        names = ("authorize_url", "token_url", "refresh_url", "revoke_url")
+        names = ("authorize_url", "token_url", "refresh_url", "revoke_url", "par_url")
         addresses += [(n, url) for n in names if (url := getattr(method.oauth2, n)) is not None]
     secret = method.secret_keys | {f.key for f in method.app_fields if f.secret}
     for name, url in addresses:
@@ -124,7 +124,7 @@ def _used(connector: Connector, method: AuthMethod) -> frozenset[str]:
         templates.append(method.test.request)
     if method.oauth2 is not None:
         o = method.oauth2
-        templates += [o.authorize_url, o.token_url, o.refresh_url, o.revoke_url, o.issuer, o.login]
+        templates += [o.authorize_url, o.token_url, o.refresh_url, o.revoke_url, o.par_url, o.issuer, o.login]
         templates += [o.authorize_params, o.token_params, o.token_headers, o.scope_templates]
         if o.then is not None:
             templates.append(o.then.request)
