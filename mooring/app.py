@@ -40,7 +40,7 @@ from mooring.logs import api as logs_api
 from mooring.logs.writer import Entry
 from mooring.mcp import endpoint as mcp_endpoint
 from mooring.metrics import api as metrics_api
-from mooring.operations import system_api
+from mooring.operations import owner_api, system_api
 from mooring.proxy import api as proxy_api
 from mooring.proxy import handler as proxy_handler
 from mooring.runtime import close_context, open_context
@@ -100,6 +100,7 @@ def create_app(settings: Settings, *, public_url: str) -> Edge:
         organizations_api,
         projects_api,
         system_api,
+        owner_api,
     ):
         api.include_router(module.router)
     _add_health(api)

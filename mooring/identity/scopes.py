@@ -16,10 +16,11 @@ SCOPES: Final[dict[str, str]] = {
     "actions:execute": "Run actions.",
     "keys:write": "List, create, disable and delete API keys; a made key has no scope that its maker lacks.",
     "audit:read": "Read the audit log.",
+    "owners:write": "Export and erase everything that is stored of an owner.",
 }
 """Scope → what it permits."""
 
-_NAMED: Final = frozenset({"credentials:read", "keys:write", "audit:read"})
+_NAMED: Final = frozenset({"credentials:read", "keys:write", "audit:read", "owners:write"})
 
 DEFAULT: Final[tuple[str, ...]] = tuple(s for s in SCOPES if s not in _NAMED)
 """What a made key gets unless told otherwise: all but what must be asked for by name (contract §1)."""

@@ -157,6 +157,8 @@ NEEDS = {
     ("GET", "/connectors/meta/x"): "platform:read",
     ("GET", "/requests/logs"): "platform:read",
     ("GET", "/requests/logs/x"): "platform:read",
+    ("GET", "/owners/export?origin_owner_id=nobody"): "owners:write",
+    ("POST", "/owners/erase"): "owners:write",
     ("POST", "/unified/proxy"): "unified:read",
     ("GET", "/proxy/x"): "unified:read",
     ("HEAD", "/proxy/x"): "unified:read",

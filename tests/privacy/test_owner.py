@@ -24,7 +24,7 @@ from mooring.operations.mass_revocation import Parts
 from mooring.operations.owner_erasure import erase
 from mooring.operations.owner_export import export
 from tests.flows.linking import link_sandbox
-from tests.hub import Hub, Project, Session, ok
+from tests.hub import Hub, Project, Session, ok, refused
 from tests.rows import query
 from tests.sandbox.harness import Sandbox
 
@@ -245,3 +245,31 @@ def test_grants_are_revoked_at_the_provider(hub: Hub, provider: Sandbox) -> None
     while provider.counters()["revocations"] < before + 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert provider.counters()["revocations"] == before + 2  # refresh token and access token
+
+
+def test_both_over_the_api(hub: Hub, provider: Sandbox) -> None:
+    project, foreign = hub.new_project("privacy-api"), hub.new_project("privacy-api-foreign")
+    owner = "customer/ü & 7"
+    account = lived_in(project, provider.url, owner, "Api GmbH")
+    asked = {"params": {"origin_owner_id": owner}}
+    answered = project.http.get("/owners/export", **asked)
+    document = ok(answered)
+    assert answered.headers["cache-control"] == "no-store" and "attachment" in answered.headers["content-disposition"]
+    assert [row["id"] for row in document["accounts"]] == [account] and len(document["connect_sessions"]) == 2
+    assert SECRET not in answered.text and document["requests"] and document["audit_entries"]
+    body, said = {"origin_owner_id": owner}, {"alias", "audit_entries"}  # an export leaves an entry that names them
+    assert ok(foreign.http.get("/owners/export", **asked))["accounts"] == []
+    assert not any(v for k, v in ok(foreign.http.post("/owners/erase", json=body)).items() if k not in said)
+    assert len(ok(project.http.get("/accounts"))) == 1
+    erased = ok(project.http.post("/owners/erase", json=body))
+    assert erased["accounts"] == 1 and erased["connect_sessions"] == 2 and erased["requests"] and erased["events"]
+    assert ok(project.http.get("/accounts?status=active,archived")) == []
+    entries = ok(project.http.get("/audit_log?action=owner.erased"))["data"]
+    assert [entry["target_id"] for entry in entries] == [erased["alias"]]
+    assert entries[0]["actor_kind"] == "api_key"
+    left = ok(project.http.get("/owners/export", **asked))
+    assert not any(left[name] for name in ("accounts", "connect_sessions", "connection_attempts", "requests", "events"))
+    assert not any(v for k, v in ok(project.http.post("/owners/erase", json=body)).items() if k not in said)
+    for wrong in ({}, {"origin_owner_id": ""}, {**body, "more": 1}):
+        refused(project.http.post("/owners/erase", json=wrong), 400)
+    refused(project.http.get("/owners/export"), 400)
