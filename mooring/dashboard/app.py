@@ -26,8 +26,8 @@ from mooring.kit.server import Receive, Scope, Send
 from mooring.kit.web import fault, unstorable
 
 PAGES: Final = (
-    "sign_in", "profile", "home", "availability", "connectors", "accounts", "approvals", "link", "tester", "logs",
-    "api_keys", "webhooks", "events", "settings", "members", "audit_log", "system", "search",
+    "sign_in", "profile", "home", "availability", "connectors", "accounts", "approvals", "assistants", "link", "tester",
+    "logs", "api_keys", "webhooks", "events", "settings", "members", "audit_log", "system", "search",
 )  # fmt: skip
 _KINDS: Final = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})

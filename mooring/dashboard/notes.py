@@ -26,6 +26,7 @@ NOTES: Final[dict[str, str]] = {
     "project_deleted": "The project is stopped. It can be restored for seven days.",
     "restored": "The project is back.",
     "ended": "The session has ended.",
+    "ended_grant": "The assistant is disconnected.",
     "confirmed": "Thank you. Please repeat what you were doing.",
     "set_up": "Welcome. This installation is yours now.",
 }

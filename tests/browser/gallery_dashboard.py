@@ -92,6 +92,7 @@ def states(scene: Scene) -> list[State]:
         State("account", f"{p}/accounts/{scene.accounts[0]}"),
         State("account-link", f"{p}/accounts", _open("Link an account")),
         State("tester", f"{p}/accounts/{scene.accounts[0]}/tester?path=/api/employees", _send),
+        State("assistants", f"{p}/assistants"),
         State("approvals", f"{p}/approvals"),
         State("approval", f"{p}/approvals/{scene.approval}"),
         State("logs", f"{p}/logs"),
@@ -141,6 +142,7 @@ def furnish(hub: Hub, provider: Sandbox) -> Scene:
         },
     )
     from tests.dashboard.people import shown_secret
+    from tests.mcp.oauth import Program, browser_of
 
     project = Project(hub, first, shown_secret(key_dialog))
     owner.post(f"/dashboard/p/{first}/settings/advanced-logs", {"advanced_logs": "all", "advanced_logs_days": "7"})
@@ -163,6 +165,8 @@ def furnish(hub: Hub, provider: Sandbox) -> Scene:
     helper = Project(hub, first, shown_secret(owner.post(f"/dashboard/p/{first}/api-keys", agent)))
     call = {"action": "delete_employee", "path": {"id": "emp_acme_001"}}
     waiting = helper.http.post("/actions/rpc", json=call, headers={"x-account-id": accounts[0]}).json()
+    owner.post(f"/dashboard/p/{first}/assistants/offer", {"offered": "on"})
+    Program(project).connect(browser_of(project, names[0]), accounts[:1], "write")
     by_status = {row["status"]: row["id"] for row in rows}
     webhook = made.json()["id"]
     return Scene(

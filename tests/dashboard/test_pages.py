@@ -12,8 +12,9 @@ import pytest
 from mooring.identity import service
 from mooring.identity.scopes import SCOPES
 from tests.dashboard.people import Crew, done, shown_secret, text
-from tests.flows.linking import link, on_database, sandbox_config, sandbox_consent
+from tests.flows.linking import link, on_database, sandbox_config, sandbox_consent, wait_until
 from tests.hub import Hub, Project, ok, refused
+from tests.mcp.oauth import Program, browser_of, linked, resource, tools_of
 from tests.rows import query
 from tests.sandbox.harness import Sandbox
 
@@ -340,3 +341,23 @@ def test_a_damaged_chain_is_found(chain: Hub, damage: str, mend: str, says: str)
         query(chain, mend)
     assert told.returncode == 1 and says in told.stderr, told.stderr
     assert chain.command("audit", "verify").returncode == 0
+
+
+def test_an_assistant_is_shown_with_its_owner_and_disconnected(crew: Crew, provider: Sandbox) -> None:
+    at, project = crew.base + "/assistants", project_of(crew)
+    assert "switched off in this project" in crew.viewer.get(at).text
+    done(crew.admin.post(at + "/offer", {"offered": "on"}))
+    account = linked(project, provider, "owner-7")
+    program = Program(project)
+    token = program.connect(browser_of(project, "owner-7"), [account], "write")["access_token"]
+    page = crew.viewer.get(at).text
+    assert resource(project) in page and "Desk" in page and "owner-7 Inc." in page and account in page
+    assert "read and write" in page and "Disconnect</button>" not in page  # a viewer can't
+    assert tools_of(program.call(token))
+    (grant,) = query(crew.hub, "SELECT id FROM grants WHERE project_id = :p", p=crew.project)
+    assert f"{at}/{grant[0]}/revoke" in crew.member.get(at).text
+    done(crew.member.post(f"{at}/{grant[0]}/revoke"))
+    assert "by an operator" in crew.viewer.get(at).text
+    wait_until(lambda: program.call(token).status_code == 401)
+    done(crew.admin.post(at + "/offer", {"offered": ""}))
+    assert "switched off in this project" in crew.viewer.get(at).text

@@ -17,7 +17,7 @@ def texts() -> set[str]:
     from mooring.actions.approvals import State
     from mooring.dashboard import explain
     from mooring.dashboard.notes import NOTES
-    from mooring.dashboard.pages import api_keys, connectors, link, search, settings, webhooks
+    from mooring.dashboard.pages import api_keys, assistants, connectors, link, search, settings, webhooks
     from mooring.identity.roles import MEANINGS, ORGANIZATION_ROLES, PROJECT_ROLES
     from mooring.identity.scopes import SCOPES
     from mooring.webhooks.events import EVENTS
@@ -40,6 +40,7 @@ def texts() -> set[str]:
     found |= {
         *link.LIVES.values(),
         *api_keys.LIVES.values(),
+        *assistants.ENDED_BY.values(),
         *webhooks.REPLAYS.values(),
         *search.PAGES.values(),
         *settings.ADVANCED.values(),
