@@ -77,7 +77,6 @@ def compile_connector(
         actions=dict(compiled),
         meanings=tuple(meaning(rule) for rule in spec.errors),
         events=events,
-        allow_redirects=spec.allow_redirects,
         echo_allowed=spec.echo_allowed,
         probe=spec.probe,
         builtin=builtin,

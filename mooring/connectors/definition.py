@@ -276,7 +276,6 @@ class Connector:
     actions: Mapping[str, Any] = field(default_factory=dict)  # actions.Action, or UnrunnableAction
     meanings: tuple[Meaning, ...] = ()  # the file's `errors`
     events: Events | None = None  # how its own webhooks come in
-    allow_redirects: bool = False
     probe: bool = True  # health probes may send the test request now and then
     echo_allowed: bool = False  # P8: the provider may echo the injected secret to the caller
     builtin: bool = True

@@ -453,6 +453,5 @@ class ConnectorSpec(Spec):
     actions: dict[Name, ActionSpec] = Field(default_factory=dict)
     errors: Errors = Field(default_factory=list)
     events: EventsSpec | None = None
-    allow_redirects: bool = False
     echo_allowed: bool = False
     probe: bool = True

@@ -42,7 +42,7 @@ def advised_version(old: Connector, changes: list[Change]) -> str:
 def _values(old: Connector, new: Connector) -> Iterator[Change]:
     if old.key != new.key:
         yield Change("breaks", f"the key is `{new.key}` instead of `{old.key}`")
-    names = ("title", "stage", "docs", "limits", "page", "headers", "allow_redirects", "echo_allowed")
+    names = ("title", "stage", "docs", "limits", "page", "headers", "echo_allowed")
     for name in names:
         before, after = _plain(getattr(old, name)), _plain(getattr(new, name))
         if before != after:
