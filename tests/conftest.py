@@ -77,7 +77,7 @@ def oauth_connector(server: type[OAuthServer], port: int) -> str:
     """The connector of another server: `code_…` and `machine_…` for each way in which a client proves itself."""
     base = f"http://127.0.0.1:{port}"
     ends = f"token_url: {base}{server.token}, revoke_url: {base}{server.revocation}"
-    page = f"authorize_url: {base}{server.authorize}, issuer: {base}, iss_required: {str(server.sends_iss).lower()}"
+    page = f"authorize_url: {base}{server.authorize}, issuer: {base}, iss_required: true"
     code = f"{page}, scopes: {{profile: Who you are}}, {ends}"
     machine = f"grant: client_credentials, scopes: [reports], {ends}"
     methods = [f"connector: {server.name}", f"title: {server.name}", "category: iam", f"base_url: {base}", "auth:"]

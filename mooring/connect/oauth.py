@@ -362,8 +362,11 @@ async def _complete(context: Context, transaction: OAuthTransaction, params: Map
     oauth2 = opened.method.oauth2
     assert oauth2 is not None
     title = opened.connector.title
-    _check_issuer(transaction, oauth2, params.get("iss"), title)
-    if "error" in params:
+    denied = "error" in params
+    # Several servers leave `iss` out of a denial. No code follows one, so there is nothing that a mix-up could steal.
+    if not denied or "iss" in params:
+        _check_issuer(transaction, oauth2, params.get("iss"), title)
+    if denied:
         raise _denied(opened, params)
     code = params.get("code", "")
     if not code:

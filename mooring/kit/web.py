@@ -151,7 +151,9 @@ def _faults(error: RequestValidationError) -> list[str]:
 def fault(request_id: str | None, error: BaseException) -> errors.MooringError:
     """The refusal for an exception that nobody expected: 503 when the database is away, else our own fault."""
     if isinstance(error, Exception) and is_away(error):
-        log.warning("the database does not answer", request_id=request_id, error=type(error).__name__)
+        # A driver's error is the database's; any other one of the system may have another place, which the log tells.
+        place = error if isinstance(error, OSError) else None
+        log.warning("the database does not answer", request_id=request_id, error=type(error).__name__, exc_info=place)
         return errors.Unavailable("the database does not answer", headers={"retry-after": "2"})
     return unexpected(request_id, error)
 

@@ -25,7 +25,6 @@ class OAuthServer(Server):
 
     authorize, token, revocation = "/authorize", "/token", "/revoke"
     client_auth: tuple[str, ...] = ("basic", "post", "none")
-    sends_iss = True  # with errors, too (RFC 9207 §2)
     more_methods = ""  # of its connector; {base} is the server's URL
 
     def __init__(self, port: int | None = None) -> None:
@@ -89,7 +88,6 @@ class DjangoOAuthServer(OAuthServer):
     """django-oauth-toolkit."""
 
     name = "django-oauth"
-    sends_iss = False  # not when the person refuses
     authorize, token, revocation = "/o/authorize/", "/o/token/", "/o/revoke_token/"
 
 
