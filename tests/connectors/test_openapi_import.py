@@ -153,7 +153,7 @@ def test_what_is_written_loads_and_says_what_the_description_says(tmp_path: Path
         "parent": ("body", False),
     }
     assert [i.name for i in actions["get_pets_pet_id"].inputs] == ["pet_id"]
-    for told in ("1 deprecated operations", "its body is image/png", "the flow `implicit` is left out"):
+    for told in ("1 deprecated operations", "its body is text/csv", "the flow `implicit` is left out"):
         assert told in done.output and told in out.read_text()
 
 
