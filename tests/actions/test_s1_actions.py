@@ -270,6 +270,7 @@ def test_records_are_mapped_and_cast(steps: Steps) -> None:
     record = {
         "key": 7, "age": "41", "active": "0", "hired": "2024-03-01", "state": "A", "boss": {"id": 3},
         "phones": [{"nr": "1"}, {"nr": "2"}], "tag_one": "x", "shoe": "43", "place": {"city": "Wien"},
+        "land": "Austria",
     }  # fmt: skip
     steps.json("/records", {"records": [record, {"key": "8", "state": "?"}]})
     first, second = steps.run("unified_people", query={"asked": "me"})["data"]
@@ -279,7 +280,7 @@ def test_records_are_mapped_and_cast(steps: Steps) -> None:
         "id": "7", "kind": "person", "age": 41, "active": False, "hired": "2024-03-01T00:00:00.000Z",
         "status": {"value": "active", "source_value": "A"}, "manager": {"id": "3"},
         "phones": [{"number": "1"}, {"number": "2"}], "tags": ["x"], "unified_custom_fields": {"shoe": 43},
-        "place": {"city": "Wien"}, "asked": "me",
+        "place": {"city": "Wien"}, "asked": "me", "land": {"value": "AT", "source_value": "Austria"},
     }  # fmt: skip
     assert second["status"] == {"value": "unmapped_value", "source_value": "?"} and "age" not in second
 

@@ -106,9 +106,17 @@ def _matched(one: MappedField, scope: Mapping[str, Any], source: Any) -> dict[st
                 break
     elif one.matcher == "document_file_format_from_extension":
         value = _file_format(source)
-    elif one.matcher is None and source is not None:
+    elif one.matcher is not None:
+        value = _country(one.matcher, source)
+    elif source is not None:
         value = source
     return {"value": value, "source_value": source}
+
+
+def _country(matcher: str, source: Any) -> str:
+    from mooring.actions.s1 import countries  # only the few files that ask for it need the table
+
+    return countries.matched(matcher, source) or UNMAPPED
 
 
 def _is_true(expression: S1Expression, scope: Mapping[str, Any]) -> bool:

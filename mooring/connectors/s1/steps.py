@@ -314,7 +314,7 @@ def fields(compiler: Compiler, given: Any, at: Location, function: str, depth: i
 def _matcher(compiler: Compiler, given: Any, at: Location) -> str | tuple[tuple[S1Expression, Any], ...] | None:
     found = given.get("matcher") if isinstance(given, dict) else None
     if isinstance(found, str):
-        if found not in MATCHERS:
+        if not _is_known(found):
             compiler.notes.warn(at, f"there is no matcher `{found[:80]}` here; its values stay unmapped")
         return found
     out = []
@@ -327,7 +327,13 @@ def _matcher(compiler: Compiler, given: Any, at: Location) -> str | tuple[tuple[
     return tuple(out) if isinstance(found, list) else None
 
 
-MATCHERS: Final = frozenset({"document_file_format_from_extension"})
+_COUNTRIES: Final = re.compile(
+    r"country_(alpha2code|alpha3code|code|name)_by_(alpha2code|alpha3code|country_code|country_name)"
+)
+
+
+def _is_known(matcher: str) -> bool:
+    return matcher == "document_file_format_from_extension" or _COUNTRIES.fullmatch(matcher) is not None
 
 
 def _group(compiler: Compiler, name: str, raw: Mapping[str, Any], at: Location) -> DataStep:
