@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sqlite3
 import subprocess
 from collections.abc import Callable, Sequence
@@ -57,7 +58,17 @@ Load comes from `wrk -t1`. Before the rounds, every answer of a short run is com
 call in a round ends the run. Processor time counts all threads of the target, the writing of log rows included; it
 suffers less than requests/s from other work on the machine. `mooring serve` is a supervisor, a web process and the
 courier; RSS counts the pages that they share in each of them, PSS counts every page once.
+
+{scoreboard()}
 """
+
+
+def scoreboard() -> str:
+    """The measures of security and reliability as they stand in docs/security/scoreboard.md, each with its own command."""
+    page = (Path(__file__).resolve().parents[1] / "docs" / "security" / "scoreboard.md").read_text(encoding="utf-8")
+    table = "\n".join(line for line in page.splitlines() if line.startswith("|"))
+    table = re.sub(r"\]\((?=[\w-]+\.md)", "](../docs/security/", table)
+    return f"## Security and reliability\n\nCopied from [the scoreboard](../docs/security/scoreboard.md).\n\n{table}"
 
 
 def _claims(results: Results) -> str:
@@ -178,3 +189,9 @@ def versions() -> list[str]:
 def _first_line(*command: str) -> str:
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     return done.stdout.partition("\n")[0]
+
+
+if __name__ == "__main__":  # python -m bench.report
+    results = Path(__file__).resolve().parent / "RESULTS.md"
+    measured, _, _ = results.read_text(encoding="utf-8").partition("\n## Security and reliability")
+    results.write_text(f"{measured.rstrip()}\n\n{scoreboard()}\n", encoding="utf-8")

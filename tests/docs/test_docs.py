@@ -251,3 +251,11 @@ def test_every_decision_is_listed_and_has_its_three_parts() -> None:
         text = page.read_text(encoding="utf-8")
         assert page.name.startswith(f"{number:04d}-") and text.startswith(f"# {number}. ")
         assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Context", "Decision", "Consequences"]
+
+
+def test_the_scoreboard_stands_among_the_results() -> None:
+    from bench.report import scoreboard
+
+    assert (ROOT / "bench" / "RESULTS.md").read_text(encoding="utf-8").endswith(scoreboard() + "\n"), (
+        "copy docs/security/scoreboard.md: python -m bench.report"
+    )
