@@ -96,7 +96,7 @@ def value_of(column: sa.Column[Any], n: int) -> Any:
     if isinstance(kind, sa.JSON):
         return {"n": n, "text": "ü"}
     if isinstance(kind, sa.LargeBinary):
-        return bytes([n % 256]) * 32
+        return n.to_bytes(4, "big") * 8
     if isinstance(kind, sa.DateTime):
         return (NOON + timedelta(minutes=n)).replace(tzinfo=UTC if kind.timezone else None)
     return f"{n:03}-{column.name}"[: getattr(kind, "length", None) or 500]
