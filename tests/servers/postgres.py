@@ -81,3 +81,26 @@ class PostgresServer(Server):
         """Run one statement as the owner with psql and return its bare output."""
         options = ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", statement]
         return self.run([str(self._bin / "psql"), self.url(database), *options]).strip()
+
+
+class PostgresStandby(PostgresServer):
+    """A streaming replica of another server, to be promoted. It holds each commit before the primary acknowledges it."""
+
+    def __init__(self, primary: PostgresServer) -> None:
+        self._primary = primary
+        super().__init__(durable=True)
+
+    def prepare(self) -> None:
+        """Copy the primary, and follow it."""
+        source = f"host={HOST} port={self._primary.port} user={ROLE} application_name=standby"
+        self.run([str(self._bin / "pg_basebackup"), "-D", str(self.folder / "data"), "-d", source, "-R", "-c", "fast"])
+
+    def ready(self) -> None:
+        """From now on the primary waits for us."""
+        self._primary.sql("ALTER SYSTEM SET synchronous_standby_names = 'standby'")
+        self._primary.sql("SELECT pg_reload_conf()")
+        self._wait_until(lambda: self._primary.sql("SELECT sync_state FROM pg_stat_replication") == "sync")
+
+    def promote(self) -> None:
+        """Become the primary."""
+        self.run([str(self._bin / "pg_ctl"), "promote", "-w", "-D", str(self.folder / "data")])
