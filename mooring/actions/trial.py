@@ -5,6 +5,8 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from email import message_from_bytes
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,29 @@ class Outcome:
     action: str
     test: str
     problem: str | None
+
+
+def _shown(ask: Call) -> str:
+    """A body as a test writes it: text as it is, a form part by part, and of files how long they are."""
+    if not isinstance(ask.body, bytes):
+        return ""
+    kind = next((value for name, value in ask.headers if name.lower() == b"content-type"), b"")
+    if kind.startswith(b"multipart/"):
+        parts = message_from_bytes(b"content-type: " + kind + b"\r\n\r\n" + ask.body).get_payload()
+        return "; ".join(_part(part) for part in parts if isinstance(part, Message))
+    try:
+        return ask.body.decode()
+    except UnicodeDecodeError:
+        return f"({len(ask.body)} bytes)"
+
+
+def _part(part: Message) -> str:
+    name, filename = part.get_param("name", header="content-disposition"), part.get_filename()
+    content = part.get_payload(decode=True)
+    assert isinstance(content, bytes)
+    if filename is None:
+        return f"{name}={content.decode('utf-8', 'replace')}"
+    return f'{name}="{filename}" ({part.get_content_type()}, {len(content)} bytes)'
 
 
 async def try_connector(connector: Connector) -> list[Outcome]:
@@ -74,7 +99,7 @@ def _recorded(connector: Connector, replies: list[Mapping[str, Any]], asked: lis
 
     async def exchange(ask: Call) -> tuple[Whole, str]:
         target = (ask.url.removeprefix(BASE) if ask.url else ask.path) + ("?" + ask.query if ask.query else "")
-        body = ask.body.decode() if isinstance(ask.body, bytes) else ""
+        body = _shown(ask)
         asked.append(f"{ask.method} {target}" + (f" {body}" if body not in {"", "{}"} else ""))
         for reply in left:
             if _matches(reply.get("match"), ask.method, target):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
@@ -237,6 +238,15 @@ def test_a_ticket_at_redmine(project: Project, redmine: RedmineServer) -> None:
     assert run(project, account, "redmine_update_issue", **at, body={"notes": "Seen", "done_ratio": 40})["data"] is None
     shown = run(project, account, "redmine_get_issue", **at)["data"]
     assert (shown["subject"], shown["done_ratio"], shown["journals"][0]["notes"]) == ("By an action", 40, "Seen")
+    content = bytes(range(256))
+    file = {"content": base64.b64encode(content).decode(), "filename": "plän.bin", "content_type": "application/x-plan"}
+    run(project, account, "redmine_attach_file", body={"id": made["id"], **file, "notes": "With the plan"})
+    kept = ok(project.proxy(account, path=f"/issues/{made['id']}.json?include=attachments"))["issue"]["attachments"]
+    assert [(a["filename"], a["filesize"], a["content_type"]) for a in kept] == [
+        ("plän.bin", 256, "application/x-plan")
+    ]
+    came = project.proxy(account, path=kept[0]["content_url"].removeprefix(redmine.base_url))
+    assert came.status_code == 200 and came.content == content
     listed = run(project, account, "redmine_list_issues", query={"status_id": "*", "page_size": 1})
     assert listed["data"][0]["id"] == made["id"]
     names = [p["identifier"] for p in run(project, account, "redmine_list_projects")["data"]]
