@@ -87,7 +87,7 @@ def oauth_connector(server: type[OAuthServer], port: int) -> str:
         ]
         if auth != "none":
             test = "test: {get: /api/me, identity: client_id}"
-            issuer = f", issuer: {base}" if auth == "private_key_jwt" else ""
+            issuer = f", issuer: {base}" if auth.endswith("_jwt") else ""
             methods += [f"  machine_{auth}: {{oauth2: {{client_auth: {auth}, {machine}{issuer}}}, {test}}}"]
     return "\n".join([*methods, *server.more_methods.format(base=base).splitlines(), ""])
 

@@ -309,22 +309,24 @@ def _request(
             "the client id is missing", hint="Set setup.client_id of the auth config.", extra=_INCOMPLETE
         )
     assertion = None
-    if oauth2.client_auth == "private_key_jwt":
+    if oauth2.client_auth in {"private_key_jwt", "client_secret_jwt"}:
         assert isinstance(client_id, str)
+        shared = oauth2.client_auth == "client_secret_jwt"
+        key_field = "client_secret" if shared else "private_key"
         try:
             assertion = messages.client_assertion(
                 client_id=client_id,
                 # The issuer as sole audience where it is known ("audience injection"), else exactly the endpoint (O17).
                 audience=render_url(oauth2.issuer, scope) if oauth2.issuer else url,
-                private_key=str(scope.get("private_key") or ""),
-                algorithm=oauth2.assertion_algorithm,
+                private_key=str(scope.get(key_field) or ""),
+                algorithm="HS256" if shared else oauth2.assertion_algorithm,
                 jti=ids.random_uuid(),
                 now=int(clock.now().timestamp()),
                 key_id=scope.get("key_id"),
             )
         except ValueError as e:
             raise errors.Unprocessable(
-                str(e), hint="Set setup.private_key of the auth config.", extra=_INCOMPLETE
+                str(e), hint=f"Set setup.{key_field} of the auth config.", extra=_INCOMPLETE
             ) from None
     secret = scope.get("client_secret")
     return messages.token_request(

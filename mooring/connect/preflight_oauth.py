@@ -29,6 +29,7 @@ _METHOD_NAMES: Final[dict[ClientAuth, str]] = {
     "basic_raw": "client_secret_basic",
     "post": "client_secret_post",
     "private_key_jwt": "private_key_jwt",
+    "client_secret_jwt": "client_secret_jwt",
     "none": "none",
 }
 _OTHER: Final[dict[ClientAuth, ClientAuth]] = {"basic": "post", "basic_raw": "post", "post": "basic"}

@@ -48,7 +48,7 @@ def implied_fields(
         "saml_bearer",
     )  # the assertion names who asks, so a client without a secret has no id either
     implied = [] if signs and oauth2.client_auth == "none" else [_CLIENT_ID]
-    if oauth2.client_auth in {"basic", "basic_raw", "post"}:
+    if oauth2.client_auth in {"basic", "basic_raw", "post", "client_secret_jwt"}:
         implied.append(_CLIENT_SECRET)
     if signs or oauth2.client_auth == "private_key_jwt":
         implied.append(_PRIVATE_KEY)

@@ -30,7 +30,7 @@ def build_oauth2(spec: OAuth2Spec, setup: Scope, call: Scope, at: Location, chec
         check.fault(at, "`authorize_url` is missing; the authorization code grant begins there", on_key=True)
     if not code:
         # The issuer is also whom a client's assertion is for.
-        issuer = ("iss_required",) if spec.client_auth == "private_key_jwt" else ("issuer",)
+        issuer = ("iss_required",) if spec.client_auth.endswith("_jwt") else ("issuer",)
         for key in ("authorize_url", "authorize_params", "callback_keep", "par_url", *issuer):
             if getattr(spec, key):
                 check.fault((*at, key), f"`{key}` has no meaning without a consent page", on_key=True)

@@ -16,7 +16,7 @@ from mooring.protocol.template import Template
 ID_TOKEN: Final = "id_token"  # kept of a token answer only where calls carry it (OpenID Connect Core §2)
 FieldType = Literal["text", "password", "number", "select", "text_area"]
 Grant = Literal["authorization_code", "client_credentials", "jwt_bearer", "saml_bearer", "session"]
-ClientAuth = Literal["basic", "basic_raw", "post", "private_key_jwt", "none"]
+ClientAuth = Literal["basic", "basic_raw", "post", "private_key_jwt", "client_secret_jwt", "none"]
 Kind = Literal["none", "basic", "bearer", "header", "query", "body", "path", "mtls", "oauth2", "session", "sign"]
 Signing = Literal["aws4", "oauth1", "hmac_basic"]
 Stage = Literal["ga", "beta", "draft"]

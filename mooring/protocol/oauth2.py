@@ -22,7 +22,7 @@ from mooring.protocol.exchange import Exchange
 from mooring.protocol.redact import clean_line
 
 if TYPE_CHECKING:
-    from joserfc.jwk import ECKey, OKPKey, RSAKey
+    from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 
 MAX_EXPIRES_IN = 10 * 365 * 86400  # beyond ten years a lifetime is a mistake or "never"
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -136,7 +136,10 @@ def basic_credentials(client_id: str, client_secret: str, *, form_encode: bool) 
 def client_assertion(
     *, client_id: str, audience: str, private_key: str, algorithm: str, jti: str, now: int, key_id: str | None = None
 ) -> str:
-    """A private_key_jwt assertion (RFC 7523 §3): one audience, unique jti, a life of 60 s (rule O17). See `signed`."""
+    """An assertion of private_key_jwt or client_secret_jwt (RFC 7523 §3): one audience, unique jti, a life of 60 s (O17).
+
+    For an algorithm such as HS256 the key is the client secret. See `signed`.
+    """
     claims = {"iss": client_id, "sub": client_id, "aud": audience, "jti": jti, "iat": now, "exp": now + 60}
     return signed(claims, private_key, algorithm, key_id)
 
@@ -163,9 +166,13 @@ def signed(claims: Mapping[str, Any], private_key: str, algorithm: str, key_id: 
         raise ValueError(f"the private key is not a private key for {algorithm}, in PEM or as a JWK") from None
 
 
-def _signing_key(private_key: str, algorithm: str) -> ECKey | OKPKey | RSAKey:
-    from joserfc.jwk import import_key
+def _signing_key(private_key: str, algorithm: str) -> ECKey | OKPKey | RSAKey | OctKey:
+    from joserfc.jwk import OctKey, import_key
 
+    if algorithm.startswith("HS"):
+        if not private_key:
+            raise ValueError("there is no secret")
+        return OctKey.import_key(private_key)
     text = private_key.strip()
     if "\n" not in text:
         text = text.replace("\\n", "\n")  # copied out of a JSON file, as Google hands keys out
@@ -198,7 +205,7 @@ def token_request(
         fields["client_id"] = client_id
         if client_auth == "post":
             fields["client_secret"] = client_secret or ""
-        elif client_auth == "private_key_jwt":
+        elif client_auth in {"private_key_jwt", "client_secret_jwt"}:
             fields |= {"client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion or ""}
     if body_format == "json":
         out["content-type"] = "application/json"

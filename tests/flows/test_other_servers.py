@@ -23,21 +23,28 @@ from tests.hub import Project, ok, refused
 from tests.servers.oauth import AuthlibServer, OAuthServer
 
 ME = "/api/me"
+SHARED_SECRET = "a-shared-secret:long&odd+%/~"
 # The clients are in the counterparts' server.py. Those with a key share one, which the server gives out.
 CLIENTS: dict[str, tuple[str, dict[str, str]]] = {
     "secret in Basic": ("code_basic", {"client_id": "basic-app", "client_secret": "basic-secret"}),
     "odd characters in Basic": ("code_basic", {"client_id": "odd:app%/+ x", "client_secret": "s:e%c r+e/t~"}),
     "secret in the body": ("code_post", {"client_id": "post-app", "client_secret": "post-secret"}),
     "signed assertion": ("code_private_key_jwt", {"client_id": "key-app"}),
+    "assertion by the secret": ("code_client_secret_jwt", {"client_id": "shared-app", "client_secret": SHARED_SECRET}),
     "public client": ("code_none", {"client_id": "public-app"}),
     "machine, secret in Basic": ("machine_basic", {"client_id": "basic-machine", "client_secret": "basic-secret"}),
     "machine, secret in the body": ("machine_post", {"client_id": "post-machine", "client_secret": "post-secret"}),
     "machine, signed assertion": ("machine_private_key_jwt", {"client_id": "key-machine"}),
+    "machine, assertion by the secret": (
+        "machine_client_secret_jwt",
+        {"client_id": "shared-machine", "client_secret": SHARED_SECRET},
+    ),
     "assertion as grant": ("robot", {"user": "jane"}),
 }
 SIGNED = {"signed assertion", "machine, signed assertion", "assertion as grant"}
 SERVERS = ("django-oauth", "authlib")
-CELLS = [(server, kind) for server in SERVERS for kind in CLIENTS if server == "authlib" or kind not in SIGNED]
+ASSERTED = {*SIGNED, "assertion by the secret", "machine, assertion by the secret"}
+CELLS = [(server, kind) for server in SERVERS for kind in CLIENTS if server == "authlib" or kind not in ASSERTED]
 CODE = [(server, kind) for server, kind in CELLS if CLIENTS[kind][0].startswith("code")]
 WITH_SECRET = [cell for cell in CELLS if cell[1] != "public client"]
 

@@ -95,7 +95,7 @@ class AuthlibServer(OAuthServer):
     """Authlib's authorization server."""
 
     name = "authlib"
-    client_auth = ("basic", "post", "private_key_jwt", "none")
+    client_auth = ("basic", "post", "private_key_jwt", "client_secret_jwt", "none")
     more_methods = """\
   robot:
     oauth2:

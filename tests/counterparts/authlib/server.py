@@ -24,12 +24,13 @@ from authlib.oauth2.rfc7523 import JWTBearerClientAssertion, JWTBearerGrant
 from authlib.oauth2.rfc7636 import CodeChallenge
 from authlib.oauth2.rfc9207 import IssuerParameter
 from flask import Flask, redirect, request, session
-from joserfc.jwk import ECKey
+from joserfc.jwk import ECKey, OctKey
 from serving import ACCESS_TTL, ISSUER, Counted, serve
 
 BASIC, POST, NONE, SIGNED = "client_secret_basic", "client_secret_post", "none", "private_key_jwt"
 CODE, MACHINE, ASSERTION = "authorization_code", "client_credentials", JWTBearerGrant.GRANT_TYPE
 KEY = ECKey.generate_key("P-256", {"use": "sig", "alg": "ES256"})
+SHARED_SECRET = "a-shared-secret:long&odd+%/~"
 LOGIN = '<form method="post"><input name="login"><input type="password" name="password"></form>'
 CONSENT = '<form method="post"><button name="allow" value="yes">Allow</button><button>Deny</button></form>'
 lock = RLock()
@@ -138,6 +139,8 @@ registered = [
     Client("basic-machine", "basic-secret", BASIC, (MACHINE,), "reports"),
     Client("post-machine", "post-secret", POST, (MACHINE,), "reports"),
     Client("key-machine", "", SIGNED, (MACHINE,), "reports"),
+    Client("shared-app", SHARED_SECRET, SIGNED),
+    Client("shared-machine", SHARED_SECRET, SIGNED, (MACHINE,), "reports"),
     Client("robot", "", SIGNED, (ASSERTION,), "reports"),
 ]
 clients = {client.client_id: client for client in registered}
@@ -240,8 +243,8 @@ class ClientAssertion(JWTBearerClientAssertion):
         self.seen.add(jti)
         return not known
 
-    def resolve_client_public_key(self, client: Client) -> ECKey:
-        return KEY
+    def resolve_client_public_key(self, client: Client) -> ECKey | OctKey:
+        return OctKey.import_key(client.client_secret) if client.client_secret else KEY
 
 
 class Revocation(RevocationEndpoint):
