@@ -361,3 +361,13 @@ def test_an_assistant_is_shown_with_its_owner_and_disconnected(crew: Crew, provi
     wait_until(lambda: program.call(token).status_code == 401)
     done(crew.admin.post(at + "/offer", {"offered": ""}))
     assert "switched off in this project" in crew.viewer.get(at).text
+
+
+def test_nothing_is_offered_for_an_account_that_another_hub_took_over(crew: Crew, provider: Sandbox) -> None:
+    account = linked(project_of(crew), provider)
+    at = f"{crew.base}/accounts/{account}"
+    assert "Test the connection" in crew.admin.get(at).text
+    query(crew.hub, "UPDATE accounts SET status = 'handed_over' WHERE id = :a", a=account)
+    for page in (crew.admin.get(at).text, crew.admin.get(f"{crew.base}/accounts").text):
+        for offered in ("Test the connection", "Request tester", "Reconnect link", "Suspend"):
+            assert offered not in page, offered
