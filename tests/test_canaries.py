@@ -17,7 +17,7 @@ import pytest
 
 from tests.conftest import Ports
 from tests.hub import BOOTSTRAP_KEY, Hub, Project, Session, ok, refused
-from tests.leaks import rows_of
+from tests.leaks import left_by, rows_of
 from tests.proxy.upstream import Seen, Upstream, answer, upstream_on
 
 
@@ -245,3 +245,16 @@ def test_a_key_is_kept_as_its_hash_alone(tmp_path: Path, hub: Hub) -> None:
         db = sqlite3.connect(hub.folder / "data" / "mooring.db")
         assert db.execute("SELECT count(*) FROM api_keys").fetchone()[0] > 1
         db.close()
+
+
+def test_what_every_hub_is_searched_for_is_found(tmp_path: Path) -> None:
+    """The search that `Hub` does when it ends."""
+    token = "rt_" + secrets.token_urlsafe(24)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mooring.db-wal").write_bytes(b"\0\x17" + token.encode() + b"\0")
+    (tmp_path / "hub.log").write_text(
+        f'{{"key": "{BOOTSTRAP_KEY}"}}\n{{"id": "at_short", "x": "not_at_{token[3:]}"}}\n'
+    )
+    (tmp_path / "data.keys").write_text(token)
+    found = left_by(tmp_path)
+    assert sorted(line.partition(":")[0] for line in found) == ["data/mooring.db-wal", "hub.log"]

@@ -151,7 +151,8 @@ def test_an_action_has_rates_of_its_own(project: Project, account: str, upstream
     for _ in range(3):
         ok(run(project, account, "quick", path={"id": "1"}))
         assert project.proxy(account, "POST", "/slow/1/list").status_code == 200  # of another method
-    assert len(upstream.seen) == before + 6
+        assert project.proxy(account, path="/slow/1/list/all").status_code == 200
+    assert len(upstream.seen) == before + 9
 
 
 @pytest.mark.parametrize(
