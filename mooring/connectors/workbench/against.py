@@ -7,24 +7,19 @@ method and path, names and presence of query parameters and headers, properties 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
-from urllib.parse import unquote
 
-from mooring.connectors.actions import PATH_INPUT, Action, ActionRequest, Input, Paging
+from mooring.connectors.actions import Action
 from mooring.connectors.definition import Connector
 from mooring.connectors.openapi.document import Document, Operation
+from mooring.connectors.workbench.sent import BRACES, HOLE, PLAIN, Sent, Value, kinds_of, path_of, requests_of
 from mooring.connectors.yaml_source import Location
-from mooring.protocol.template import Template
 
 Level = Literal["error", "note"]
-HOLE: Final = "{}"  # what is filled in when a path is used, on either side
 _DEPTH: Final = 12
 _ODATA: Final = "@odata."  # annotations, which stand beside every property and which documents list by halves
-_PLAIN: Final = frozenset({"string", "integer", "number", "boolean", "array", "object"})
-_BRACES: Final = re.compile(r"\{[^{}]*\}")
-_AUTHORITY: Final = re.compile(r"^(?:https?:)?//[^/]*", re.IGNORECASE)
 # Credentials that documents list as parameters; the auth method sends them.
 _CREDENTIALS: Final = frozenset(
     {"authorization", "token", "access_token", "oauth_token", "api_key", "apikey", "accept", "content-type"}
@@ -55,31 +50,6 @@ class Comparison:
         return sum(finding.level == "error" for finding in self.findings)
 
 
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    """A request as the connector sends it: the path below the base URL, and the names with what is known of their values."""
-
-    at: Location
-    method: str
-    path: str
-    bases: tuple[str, ...]  # paths of the base URLs of the auth methods
-    query: Mapping[str, _Value]
-    headers: frozenset[str]
-    body: Any  # a tree of _Value and mappings, None for no body
-    placed: Mapping[str, Input]  # inputs of the path
-    names: tuple[str, ...]  # what stands in the holes of the path, in order; empty for an expression
-
-
-@dataclass(frozen=True, slots=True)
-class _Value:
-    """What is known of a value that is sent: where it is written, its types, and whether it may be left out."""
-
-    at: Location
-    kinds: frozenset[str] = frozenset()
-    optional: bool = False
-    values: tuple[Any, ...] = ()  # the only ones that are sent
-
-
 @dataclass(slots=True)
 class _Shape:
     """The properties of an object in a document. `open` when others may be sent, or nothing is said."""
@@ -94,15 +64,6 @@ def against(connector: Connector, document: Document) -> Comparison:
     return _Comparer(connector, document).run()
 
 
-def path_of(url: str) -> str:
-    """The path of an address whose host may be a variable: `https://{host}/v1` and `{host}/v1` give `/v1`."""
-    url = _BRACES.sub(HOLE, url).partition("?")[0].partition("#")[0]
-    stripped = _AUTHORITY.sub("", url)
-    if stripped == url and url.startswith(HOLE):
-        stripped = url[len(HOLE) :]
-    return "/" + stripped.strip("/") if stripped.strip("/") else ""
-
-
 class _Comparer:
     def __init__(self, connector: Connector, document: Document) -> None:
         self._connector = connector
@@ -114,7 +75,7 @@ class _Comparer:
         self._whole: dict[int, list[tuple[list[str], Operation]]] = {}
         self._bare: dict[int, list[tuple[list[str], Operation]]] = {}
         for operation in document.operations():
-            path = _BRACES.sub(HOLE, operation.path).partition("?")[0].partition("#")[0]
+            path = BRACES.sub(HOLE, operation.path).partition("?")[0].partition("#")[0]
             for prefix in dict.fromkeys((*self._prefixes, "")):  # a document may repeat its base path in each path
                 segments = _segments(prefix + path)
                 self._whole.setdefault(len(segments), []).append((segments, operation))
@@ -122,7 +83,7 @@ class _Comparer:
 
     def run(self) -> Comparison:
         actions = [a for a in self._connector.actions.values() if isinstance(a, Action)]
-        sent = {action.key: list(self._requests(action)) for action in actions}
+        sent = {action.key: list(requests_of(self._connector, action)) for action in actions}
         sent = {key: requests for key, requests in sent.items() if requests}
         every = [request for requests in sent.values() for request in requests]
         relative = not any(self._find(request, relative=False)[1] for request in every)
@@ -137,56 +98,9 @@ class _Comparer:
         programs = sum(a.program is not None or any(s.python for s in a.steps) for a in actions)
         return Comparison(len(sent), found, programs, tuple(dict.fromkeys(self._findings)))
 
-    # What the connector sends
-
-    def _requests(self, action: Action) -> Iterator[_Sent]:
-        at: Location = ("actions", action.key)
-        if action.request is not None:
-            yield self._sent(action.request, at, action.inputs, action.paging, True)
-        for index, step in enumerate(action.steps):
-            if step.request is not None:
-                yield self._sent(step.request, (*at, "steps", index), action.inputs, step.paging, False)
-
-    def _sent(
-        self, request: ActionRequest, at: Location, inputs: tuple[Input, ...], paging: Paging | None, whole: bool
-    ) -> _Sent:
-        """`whole` when the inputs go to their places by themselves, as in an action without steps."""
-        path, names = _holes(request.path)
-        path, _, inline = path.partition("?")
-        query = {
-            unquote(pair.partition("=")[0]): _Value((*at, request.method.lower())) for pair in inline.split("&") if pair
-        }
-        query |= {name: _value(value, (*at, "query", name)) for name, value in request.query.items()}
-        declared = {i.name: i for i in inputs}
-        places: dict[str, dict[str, _Value]] = {"query": query, "headers": {}, "body": {}}
-        if whole:
-            for one in inputs:
-                if one.place != "path" and not (one.place == "body" and request.body is not None):
-                    places[one.place][one.name] = _of_input(one, (*at, "input", one.name))
-        body: Any = places["body"] or None
-        if request.body is not None:
-            body = _tree(request.body, (*at, "body"))
-        if paging is not None:
-            body = _with_paging(paging, (*at, "page"), places, body)
-        headers = {*places["headers"], *request.headers, *self._connector.headers}
-        for method in self._connector.auth.values():
-            headers |= set(method.headers)
-        bases = [m.base_url for m in self._connector.auth.values()] if request.base_url is None else [request.base_url]
-        return _Sent(
-            at=(*at, request.method.lower()),
-            method=request.method.lower(),
-            path=path,
-            bases=tuple(dict.fromkeys(path_of(_holes(base)[0]) for base in bases)) or ("",),
-            query=query,
-            headers=frozenset(name.lower() for name in headers),
-            body=body,
-            placed={n: declared[n] for n in names if n in declared},
-            names=tuple(names),
-        )
-
     # Finding it in the document
 
-    def _find(self, sent: _Sent, *, relative: bool) -> tuple[str, list[tuple[list[str], Operation]]]:
+    def _find(self, sent: Sent, *, relative: bool) -> tuple[str, list[tuple[list[str], Operation]]]:
         """The path that was looked for, and the operations whose paths fit it, best first."""
         for base in ("",) if relative else sent.bases:
             segments = _segments(base + sent.path)
@@ -197,7 +111,7 @@ class _Comparer:
                 return base + sent.path, [one for _, one in fitting]
         return (sent.path if relative else sent.bases[0] + sent.path) or "/", []
 
-    def _compare(self, sent: _Sent, relative: bool) -> bool:
+    def _compare(self, sent: Sent, relative: bool) -> bool:
         path, fitting = self._find(sent, relative=relative)
         verb = sent.method.upper()
         if not fitting:
@@ -219,9 +133,9 @@ class _Comparer:
 
     # Parameters
 
-    def _path_types(self, sent: _Sent, path: str, segments: list[str], operation: Operation) -> None:
+    def _path_types(self, sent: Sent, path: str, segments: list[str], operation: Operation) -> None:
         typed = {str(p["name"]): p for p in operation.parameters if p.get("in") == "path"}
-        theirs = [_BRACES.findall(s) for s in operation.path.strip("/").split("/")]
+        theirs = [BRACES.findall(s) for s in operation.path.strip("/").split("/")]
         theirs = [[]] * (len(segments) - len(theirs)) + theirs
         names = iter(sent.names)
         skip = path.count(HOLE) - len(sent.names)  # holes of the base URL
@@ -235,11 +149,11 @@ class _Comparer:
                 if one is None or parameter is None:
                     continue
                 kinds = self._kinds(parameter.get("schema"))
-                if _kinds_of(one) <= {"integer", "number"} and kinds == {"string"} and _kinds_of(one):
+                if kinds_of(one) <= {"integer", "number"} and kinds == {"string"} and kinds_of(one):
                     at = (*sent.at[:-1], "input", one.name)
                     self._note(at, f"`{one.name}` is a number here and a string in the document")
 
-    def _query(self, sent: _Sent, operation: Operation) -> None:
+    def _query(self, sent: Sent, operation: Operation) -> None:
         known = {str(p["name"]): p for p in operation.parameters if p.get("in") == "query"}
         inline = operation.path.partition("?")[2]
         known |= {pair.partition("=")[0]: {} for pair in inline.split("&") if pair}
@@ -265,7 +179,7 @@ class _Comparer:
                 at = sent.query[name].at
                 self._note(at, f"the document requires the query parameter `{name}`, which may be left out here")
 
-    def _headers(self, sent: _Sent, operation: Operation) -> None:
+    def _headers(self, sent: Sent, operation: Operation) -> None:
         credentials = self._credentials()
         for parameter in operation.parameters:
             name = str(parameter["name"])
@@ -305,7 +219,7 @@ class _Comparer:
         ranked = sorted(content, key=lambda kind: ("json" not in str(kind), "*" not in str(kind)))
         return (str(ranked[0]), content[ranked[0]].get("schema")) if ranked else ("", None)
 
-    def _body(self, sent: _Sent, operation: Operation) -> None:
+    def _body(self, sent: Sent, operation: Operation) -> None:
         kind, schema = self._content(operation)
         body = self._document.resolve(operation.data.get("requestBody"))
         if sent.body is None:
@@ -359,18 +273,18 @@ class _Comparer:
                     self._note(where, f"`{inner}` is {_article(ours)} here and {_either(kinds)} in the document")
                 else:
                     self._object(value, theirs, where, operation, inner, depth + 1)
-            elif isinstance(value, _Value):
+            elif isinstance(value, Value):
                 self._types(inner, value, theirs, in_query=False)
         for name in sorted(shape.required):
             inner = f"{path}.{name}" if path else name
             if name not in sent and _ODATA not in name:
                 self._error(at, f"the document requires `{inner}` in the body")
-            elif isinstance(value := sent.get(name), _Value) and value.optional:
+            elif isinstance(value := sent.get(name), Value) and value.optional:
                 self._note(value.at, f"the document requires `{inner}`, which may be left out here")
 
     # Schemas
 
-    def _types(self, name: str, value: _Value, schema: Any, *, in_query: bool) -> None:
+    def _types(self, name: str, value: Value, schema: Any, *, in_query: bool) -> None:
         kinds, ours = self._kinds(schema), value.kinds
         if kinds and ours and not any(_same(a, b) for a in ours for b in kinds):
             listed = "array" in kinds and in_query  # one entry of a list is the same text
@@ -387,7 +301,7 @@ class _Comparer:
         """The plain types that a schema takes; empty when it does not say. `above` are the schemas it is a part of."""
         raw = self._document.resolve(schema)
         kind = raw.get("type")
-        named = {k for k in (kind if isinstance(kind, list) else [kind]) if k in _PLAIN}
+        named = {k for k in (kind if isinstance(kind, list) else [kind]) if k in PLAIN}
         if named or id(raw) in above:
             return frozenset(named)
         inside = above | {id(raw)}
@@ -452,20 +366,6 @@ class _Comparer:
         self._findings.append(Finding(at, message, "note"))
 
 
-def _holes(template: Template) -> tuple[str, list[str]]:
-    """A template's text with `{}` where something is filled in, and the inputs that are, or an empty text."""
-    names: list[str] = []
-    out = ""
-    for part in template.parts:
-        if isinstance(part, str):
-            names += PATH_INPUT.findall(part)
-            out += PATH_INPUT.sub(HOLE, part)
-        else:
-            names.append("")
-            out += HOLE
-    return out, names
-
-
 def _list(raw: Mapping[str, Any], name: str) -> list[Any]:
     value = raw.get(name)
     return value if isinstance(value, list) else []
@@ -491,55 +391,8 @@ def _fit(ours: list[str], theirs: list[str]) -> int | None:
     return rank
 
 
-def _kinds_of(one: Input) -> frozenset[str]:
-    kind = one.schema.get("type")
-    return frozenset(k for k in (kind if isinstance(kind, list) else [kind]) if k in _PLAIN)
-
-
-def _of_input(one: Input, at: Location) -> _Value:
-    values = one.schema.get("enum")
-    optional = not one.required and "default" not in one.schema
-    return _Value(at, _kinds_of(one), optional, tuple(values) if isinstance(values, list) else ())
-
-
-def _value(value: Any, at: Location) -> _Value:
-    """What is known of a value as the file writes it."""
-    if isinstance(value, bool):
-        return _Value(at, frozenset({"boolean"}), values=(value,))
-    if isinstance(value, str | int | float):
-        kind = "string" if isinstance(value, str) else "integer" if isinstance(value, int) else "number"
-        return _Value(at, frozenset({kind}), values=(value,))
-    return _Value(at)
-
-
-def _tree(tree: Any, at: Location) -> Any:
-    if isinstance(tree, Mapping):
-        return {str(k): _tree(v, (*at, k)) for k, v in tree.items()}
-    if isinstance(tree, list | tuple):
-        return [_tree(v, (*at, i)) for i, v in enumerate(tree)]
-    return _value(tree, at)
-
-
-def _with_paging(paging: Paging, at: Location, places: dict[str, dict[str, _Value]], body: Any) -> Any:
-    """Add the parameters of pages to their places; returns the body with its own."""
-    number = _Value(at, frozenset({"integer"}))
-    named: list[tuple[str, str, _Value]] = []
-    if paging.size_param is not None:
-        named.append(("body" if paging.place == "body" else "query", paging.size_param, number))
-    if paging.style == "cursor" and paging.param is not None:
-        named.append((paging.place, paging.param, _Value(at)))
-    if paging.style in ("offset", "page"):
-        named.append((paging.place, paging.where, number))
-    for place, name, value in named:
-        if place != "body":
-            places[place].setdefault(name, value)
-        elif body is None or isinstance(body, dict):
-            body = {name: value, **(body or {})}
-    return body
-
-
 def _at(value: Any, default: Location) -> Location:
-    if isinstance(value, _Value):
+    if isinstance(value, Value):
         return value.at
     if isinstance(value, dict) and value:
         return _at(next(iter(value.values())), default)[:-1] or default
