@@ -16,12 +16,13 @@ from sqlalchemy.engine import URL, make_url
 
 from mooring.app import create_app
 from mooring.client import AsyncMooring
+from mooring.database_url import NAME
 from mooring.errors import ConfigurationError
 from mooring.kit.server import AsgiApp, Receive, Scope, Send
 from mooring.migrations.runner import VERSION_TABLE
 from mooring.migrations.tables import METADATA
 from mooring.serve import working
-from mooring.settings import NAME, Settings, load
+from mooring.settings import Settings, load
 
 __all__ = ["MooringApp", "tables"]
 

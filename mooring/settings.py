@@ -9,14 +9,12 @@ from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlsplit
 
+from mooring.database_url import read_database_url
 from mooring.errors import ConfigurationError
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
-_SERVER = re.compile(r"[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?")
-SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)*")
 _KEY_CHARS = re.compile(r"[\x21-\x39\x3b-\x7e]{32,256}")  # printable ASCII without space and ':'
 
@@ -25,56 +23,6 @@ def _path(value: str) -> Path:
     if not value:
         raise ValueError("is empty")
     return Path(value).expanduser().absolute()
-
-
-def _database_url(value: str) -> str:
-    scheme = value.split(":", 1)[0]
-    if scheme in {"postgres", "postgresql"}:
-        return _postgresql("postgresql" + value[len(scheme) :])
-    if scheme == "sqlite":
-        if not value.startswith("sqlite:///") or value == "sqlite:///":
-            raise ValueError("needs a file: sqlite:////absolute/path/mooring.db")
-        return value
-    raise ValueError(f"has the scheme {scheme!r}; use postgresql://… or sqlite:///…")
-
-
-def _postgresql(value: str) -> str:
-    """Check the URL before the driver sees it, whose own messages may quote the password."""
-    try:
-        parts = urlsplit(value)
-        login, _, hosts = parts.netloc.rpartition("@")
-        several = hosts.split(",") if "," in hosts else []
-        if several:  # as libpq writes a primary with its standbys; the driver wants them as options
-            parts = parts._replace(netloc=f"{login}@" if login else "")
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        raise ValueError("is malformed; write postgresql://user:password@host:5432/database") from None
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    if unknown := sorted(set(options) - {"host", "port", "ssl", "sslmode", "schema", "target_session_attrs"}):
-        raise ValueError(
-            f"has the option {unknown[0]!r}; host, port, sslmode, schema and target_session_attrs are known"
-        )
-    if "schema" in options and not NAME.fullmatch(options["schema"]):
-        raise ValueError("has a schema that is no plain name such as mooring")
-    if not host and not several and not options.get("host"):
-        raise ValueError("names no host; write postgresql://user:password@host:5432/database")
-    mode = options.pop("sslmode", None) or options.get("ssl")  # libpq's word for what the driver calls `ssl`
-    if mode is not None:
-        if mode not in SSL_MODES:
-            raise ValueError(f"has sslmode={mode}; it must be one of {', '.join(SSL_MODES)}")
-        options["ssl"] = mode
-    if not several:
-        return urlunsplit(parts._replace(query=urlencode(options)))
-    if not all(map(_SERVER.fullmatch, several)):
-        raise ValueError(
-            "is malformed; several hosts are written postgresql://user:password@host1:5432,host2:5432/database"
-        )
-    if "host" in options or "port" in options:
-        raise ValueError("names several hosts and the option host or port; give one or the other")
-    targets = [("host", h if ":" in h else f"{h}:5432") for h in several]
-    options.setdefault("target_session_attrs", "primary")  # a standby only reads
-    query = urlencode([*targets, *options.items()], safe=":")
-    return f"postgresql://{parts.netloc}{parts.path}?{query}"
 
 
 def web_origin(value: str) -> str | None:
@@ -240,7 +188,7 @@ class Settings:
         "postgresql://user:password@host:5432/database (`?sslmode=…` as in libpq, `?schema=…` for a schema of its own; "
         "`host1:5432,host2:5432` for a primary and its standbys), "
         "or sqlite:////absolute/path/file.db.",
-        _database_url,
+        read_database_url,
         default=None,
         shown="SQLite in the data folder",
         secret=True,

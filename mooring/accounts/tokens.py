@@ -261,11 +261,12 @@ def hidden_values(config: OpenConfig, scope: Mapping[str, Any], params: Mapping[
     return sent + [str(scope[name]) for name in names if scope.get(name)]
 
 
-def unanswered(config: OpenConfig, scope: Mapping[str, Any], failure: HttpFailure) -> Exchange:
-    """Record a token request that got no answer."""
-    return diagnosing.unseen(
-        OutboundRequest("POST", _token_url(config, scope)), failure, hidden_values(config, scope, {})
-    )
+def unanswered(
+    config: OpenConfig, scope: Mapping[str, Any], failure: HttpFailure, *, url: str | None = None
+) -> Exchange:
+    """Record a request to the token endpoint, or to another `url`, that got no answer."""
+    request = OutboundRequest("POST", url or _token_url(config, scope))
+    return diagnosing.unseen(request, failure, hidden_values(config, scope, {}))
 
 
 def _token_url(config: OpenConfig, scope: Mapping[str, Any]) -> str:

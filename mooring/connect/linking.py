@@ -141,9 +141,11 @@ def _refused(
     scope: Mapping[str, Any],
     phase: Phase,
     form: Form,
+    *,
+    url: str | None = None,
 ) -> errors.MooringError:
     if isinstance(error, HttpFailure):
-        found = diagnosing.of_failure(error, phase, tokens.unanswered(opened, scope, error), form.typed)
+        found = diagnosing.of_failure(error, phase, tokens.unanswered(opened, scope, error, url=url), form.typed)
     else:
         found = diagnosing.of_token_error(error, opened.connector, phase, method=opened.method, typed=form.typed)
     return diagnosing.refusal(opened.connector, found)
@@ -156,7 +158,7 @@ async def push_request(
     try:
         return await tokens.push_request(context.http, opened, scope, url, params)
     except (TokenRefused, TokenNonsense, HttpFailure) as e:
-        raise _refused(e, opened, scope, "token_exchange", form) from None
+        raise _refused(e, opened, scope, "token_exchange", form, url=url) from None
 
 
 def with_token(opened: OpenConfig, secrets: Secrets, answer: TokenAnswer) -> Secrets:

@@ -118,6 +118,8 @@ class _Compiler:
         id = spec.id or spec.call or f"step{index + 1}"
         when, each = self._expression(spec.when, (*at, "when")), self._expression(spec.each, (*at, "each"))
         request = self._request(spec, spec.query, at) if spec.verb is not None else None
+        if spec.send_as != "json" and spec.body is None:
+            self._check.fault((*at, "send_as"), f"`send_as: {spec.send_as}` of a step needs `body`")
         if spec.call is not None and spec.call not in self._connector.actions:
             self._check.fault((*at, "call"), f"the action `{spec.call}` does not exist{self._near(spec.call)}")
         values = self._tree(spec.set, (*at, "set"))

@@ -163,6 +163,7 @@ def test_an_action_has_rates_of_its_own(project: Project, account: str, upstream
         ("upload: {post: /x, send_as: xml}", "must be 'json', 'form', 'multipart' or 'file'"),
         ("upload: {limits: {rpm: 1}, steps: [{id: a, get: /x}]}", "pools"),
         ("upload: {get: /x, limits: {concurrency: 1}}", "whole connector"),
+        ("upload: {input: {a: file!}, steps: [{post: /x, send_as: file}]}", "of a step needs `body`"),
     ],
 )
 def test_what_can_not_be_sent_is_a_fault(tmp_path: Path, line: str, said: str) -> None:

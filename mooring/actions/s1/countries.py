@@ -10,9 +10,8 @@ from typing import Any, Final
 
 from iso3166 import Country, countries, countries_by_alpha2, countries_by_alpha3, countries_by_numeric
 
-_MATCHER: Final = re.compile(
-    r"country_(?P<to>alpha2code|alpha3code|code|name)_by_(?P<by>alpha2code|alpha3code|country_code|country_name)"
-)
+from mooring.connectors.s1.program import COUNTRY_MATCHER
+
 _OTHER_NAMES: Final = {
     "britain": "GB",
     "brunei": "BN",
@@ -51,7 +50,7 @@ _OTHER_NAMES: Final = {
 
 def matched(name: str, value: Any) -> str | None:
     """What the matcher makes of a value, or None when it knows no such country. The code of a country is its number."""
-    found = _MATCHER.fullmatch(name)
+    found = COUNTRY_MATCHER.fullmatch(name)
     country = _found(found["by"], value) if found is not None else None
     if found is None or country is None:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -11,6 +12,11 @@ from mooring.connectors.s1.expressions import S1Expression
 ArgPlace = Literal["query", "body", "headers"]
 PagingMode = Literal["cursor", "offset", "page"]
 DEFAULT_PAGE_SIZE: Final = 25  # records that a paginated step gathers when the caller names no number
+
+COUNTRY_MATCHER: Final = re.compile(
+    r"country_(?P<to>alpha2code|alpha3code|code|name)_by_(?P<by>alpha2code|alpha3code|country_code|country_name)"
+)
+"""The named matchers of enums that turn one way to write a country into another."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any, Final
 from mooring.connectors.s1.expressions import S1Expression, compile_s1
 from mooring.connectors.s1.notes import Notes
 from mooring.connectors.s1.program import (
+    COUNTRY_MATCHER,
     Arg,
     CustomError,
     DataStep,
@@ -327,13 +328,8 @@ def _matcher(compiler: Compiler, given: Any, at: Location) -> str | tuple[tuple[
     return tuple(out) if isinstance(found, list) else None
 
 
-_COUNTRIES: Final = re.compile(
-    r"country_(alpha2code|alpha3code|code|name)_by_(alpha2code|alpha3code|country_code|country_name)"
-)
-
-
 def _is_known(matcher: str) -> bool:
-    return matcher == "document_file_format_from_extension" or _COUNTRIES.fullmatch(matcher) is not None
+    return matcher == "document_file_format_from_extension" or COUNTRY_MATCHER.fullmatch(matcher) is not None
 
 
 def _group(compiler: Compiler, name: str, raw: Mapping[str, Any], at: Location) -> DataStep:
