@@ -286,7 +286,7 @@ def connectors_dir(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Pa
     (folder / "logins.yaml").write_text(login_connector(ports.spare[0]))
     (folder / "assertions.yaml").write_text(assertion_connector(ports.spare[0]))
     (folder / "retrying.yaml").write_text(retrying_connector(ports.spare[0]))
-    place_samples(folder, f"http://127.0.0.1:{ports.sandbox}")
+    place_samples(folder, f"http://127.0.0.1:{ports.sandbox}", f"http://127.0.0.1:{ports.spare[0]}")
     place_incoming(folder, ports.sandbox)
     return folder
 

@@ -93,7 +93,7 @@ def with_token(secrets: Secrets, oauth2: OAuth2, answer: TokenAnswer) -> Secrets
     login: dict[str, str] = {}
     if oauth2.then is not None and answer.login is not None:
         # What has a pattern decides where calls go and is no secret; the rest is what they prove themselves with.
-        for name, value in _kept(oauth2, answer.login, oauth2.then.keep).items():
+        for name, value in _kept(oauth2, answer.login, {name: name for name in oauth2.then.keep}).items():
             (kept if name in oauth2.keep_patterns else login)[name] = value
     return replace(
         secrets,

@@ -22,6 +22,7 @@ from mooring.kit.http import BufferedResponse, HttpClient, HttpFailure, Outbound
 from mooring.protocol import oauth2 as messages
 from mooring.protocol import saml
 from mooring.protocol.exchange import Exchange
+from mooring.protocol.expressions import UNDEFINED
 from mooring.protocol.login import parse_login_answer
 from mooring.protocol.redact import clean_line, redact_text
 from mooring.protocol.template import Template, Unresolved
@@ -102,14 +103,23 @@ async def logged_in(
             fault = messages.TokenNonsense(text, response.status, transient=True, kind="unavailable")
         else:
             fault = messages.TokenRefused("login_refused", text, response.status)
-    elif missing := [name for name, path in step.keep.items() if messages.dig(data, path) is None]:
+    picked = {name: _picked(where, data, values) for name, where in step.keep.items()}
+    if fault is None and (missing := [name for name, value in picked.items() if value is None]):
         fault = messages.TokenNonsense(
             f"the login after the token gave no {missing[0]}", response.status, transient=False, kind="no_token"
         )
     if fault is not None:
         fault.exchange = diagnosing.seen(request, response, sent)
         raise fault
-    return replace(answer, login=data)
+    return replace(answer, login=picked)
+
+
+def _picked(where: str | Template, data: Any, scope: Mapping[str, Any]) -> Any:
+    """The value of an answer at a dotted path, or what a template makes of it; None where there is none."""
+    if isinstance(where, str):
+        return messages.dig(data, where)
+    found = where.value({**scope, "response": {"body": data}})
+    return None if found is UNDEFINED or found == "" else found
 
 
 async def _send(sender: Sender, request: OutboundRequest) -> BufferedResponse:
@@ -224,7 +234,7 @@ def read_token_answer(
     try:
         if oauth2.login is not None:
             return parse_login_answer(
-                response.status, response.body, token_path=oauth2.token_path, retry_after=retry_after
+                response.status, response.body, token_path=oauth2.token_path[0], retry_after=retry_after
             )
         return messages.parse_token_answer(
             response.status,
@@ -232,6 +242,8 @@ def read_token_answer(
             response.body,
             token_format=oauth2.token_format,
             token_path=oauth2.token_path,
+            refresh_token_path=oauth2.refresh_token_path,
+            token_types=oauth2.token_types,
             retry_after=retry_after,
         )
     except (messages.TokenRefused, messages.TokenNonsense) as e:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -165,10 +166,23 @@ def identity_of(method: AuthMethod, scope: Mapping[str, Any]) -> ClientIdentity 
     if method.mtls is None:
         return None
     try:
-        certificate, key = (template.render(scope) for template in method.mtls)
+        return client_identity(*(template.render(scope) for template in method.mtls))
     except Unresolved as e:
         raise errors.Unprocessable(f"the account lacks a value that its connector needs: {e}") from None
-    return ClientIdentity(certificate, key)
+
+
+def client_identity(certificate: str, private_key: str) -> ClientIdentity:
+    """A client certificate and its key, each as PEM or as the base64 of PEM. What is neither fails when it is used."""
+    return ClientIdentity(_pem(certificate), _pem(private_key))
+
+
+def _pem(text: str) -> str:
+    if "-----BEGIN" in text:
+        return text
+    with contextlib.suppress(ValueError):
+        decoded = base64.b64decode("".join(text.split()), validate=True).decode("ascii")
+        return decoded if "-----BEGIN" in decoded else text
+    return text
 
 
 def _named(name: str, scope: Mapping[str, Any]) -> str:

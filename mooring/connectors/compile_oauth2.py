@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from mooring.connectors.compile_scope import Checker, Scope
 from mooring.connectors.definition import Assertion, LoginStep, OAuth2, Refresh, RequestTemplate
@@ -80,7 +81,9 @@ def build_oauth2(spec: OAuth2Spec, setup: Scope, call: Scope, at: Location, chec
         client_auth=spec.client_auth,
         token_body=spec.token_body,
         token_format=spec.token_format,
-        token_path=spec.token_path,
+        token_path=tuple(spec.token_path),
+        refresh_token_path=tuple(spec.refresh_token_path),
+        token_types=tuple(spec.token_types),
         authorize_params=authorize_params,
         token_params=params("token_params", kept),
         token_headers=token_headers,
@@ -134,7 +137,14 @@ def _then(spec: ThenSpec, kept: Scope, at: Location, check: Checker) -> LoginSte
     if "access_token" not in used:
         check.fault(at, "`then` sends no `${access_token}`, so it proves nothing", on_key=True)
     request = RequestTemplate(verb.upper(), url, query, headers, body, form or None)
-    return LoginStep(request, {name: keep.path for name, keep in spec.keep.items()})
+    seen = replace(known, names=known.names | {"response"})
+    keep = {
+        name: check.template(kept.value, seen, (*at, "keep", name, "value"))
+        if kept.value is not None
+        else kept.path or ""
+        for name, kept in spec.keep.items()
+    }
+    return LoginStep(request, keep)
 
 
 # What every assertion has anyway (RFC 7523 §3).
@@ -190,7 +200,7 @@ def build_session(spec: SessionSpec, setup: Scope, base_url: Template, at: Locat
     return OAuth2(
         grant="session",
         token_url=url if whole else base_url,
-        token_path=spec.token,
+        token_path=(spec.token,),
         keep={name: keep.path for name, keep in spec.keep.items()},
         keep_patterns={name: pattern for name, pattern in spec.kept_patterns.items() if pattern is not None},
         default_expires_in=spec.expires_in,

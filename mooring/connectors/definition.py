@@ -18,7 +18,7 @@ FieldType = Literal["text", "password", "number", "select", "text_area"]
 Grant = Literal["authorization_code", "client_credentials", "jwt_bearer", "saml_bearer", "session"]
 ClientAuth = Literal["basic", "basic_raw", "post", "private_key_jwt", "client_secret_jwt", "none"]
 Kind = Literal["none", "basic", "bearer", "header", "query", "body", "path", "mtls", "oauth2", "session", "sign"]
-Signing = Literal["aws4", "oauth1", "hmac_basic"]
+Signing = Literal["aws4", "oauth1", "hmac_basic", "hmac"]
 Stage = Literal["ga", "beta", "draft"]
 
 
@@ -97,7 +97,9 @@ class LoginStep:
     """A request with the fresh access token, whose answer holds what calls need (`then`)."""
 
     request: RequestTemplate
-    keep: Mapping[str, str]  # scope name -> dotted path in its answer
+    keep: Mapping[
+        str, str | Template
+    ]  # scope name -> dotted path in its answer, or a template that sees `response.body`
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,9 @@ class OAuth2:
     client_auth: ClientAuth = "basic"
     token_body: Literal["form", "json"] = "form"
     token_format: Literal["auto", "json", "form"] = "auto"
-    token_path: str = "access_token"  # dotted path inside the token answer
+    token_path: tuple[str, ...] = ("access_token",)  # dotted paths in the token answer; the first that leads to one
+    refresh_token_path: tuple[str, ...] = ("refresh_token",)
+    token_types: tuple[str, ...] = ()  # accepted beside Bearer, in any case
     authorize_params: Mapping[str, Template] = field(default_factory=dict)
     token_params: Mapping[str, Template] = field(default_factory=dict)
     token_headers: Mapping[str, Template] = field(default_factory=dict)

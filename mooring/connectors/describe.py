@@ -42,7 +42,7 @@ def _method(method: AuthMethod) -> list[str]:
 def _oauth2(oauth2: OAuth2) -> list[str]:
     if oauth2.login is not None:
         life = f", for {oauth2.default_expires_in} s" if oauth2.default_expires_in else ""
-        where = oauth2.token_path or "the whole answer"
+        where = oauth2.token_path[0] or "the whole answer"
         return [f"    login: {oauth2.login.method} {oauth2.login.url.source}, token: {where}{life}"]
     code = oauth2.grant == "authorization_code"
     pkce = f", PKCE: {'S256' if oauth2.pkce else 'OFF'}" if code else ""

@@ -220,12 +220,27 @@ class AssertionSpec(Spec):
     encoding: Literal["base64url", "base64"] = "base64url"
 
 
+class ThenKeepSpec(Spec):
+    """A value of the answer to `then` that calls need: at a dotted path, or what `value` makes of `response.body`."""
+
+    path: str | None = None
+    value: Text | None = None
+    pattern: Pattern | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ThenKeepSpec:
+        exactly_one("a kept value", self.model_fields_set, ("path", "value"))
+        return self
+
+
 class ThenSpec(CallSpec):
     """A request with the fresh access token, whose answer holds what calls need."""
 
     query: dict[str, Text] = Field(default_factory=dict)
     form: dict[str, Text] = Field(default_factory=dict)
-    keep: Keep
+    keep: dict[
+        FieldKey, Annotated[ThenKeepSpec, BeforeValidator(short("path"), json_schema_input_type=str | ThenKeepSpec)]
+    ]
 
     @model_validator(mode="after")
     def _one_request(self) -> ThenSpec:
@@ -264,7 +279,9 @@ class OAuth2Spec(Spec):
     assertion: AssertionSpec | None = None
     token_body: Literal["form", "json"] = "form"
     token_format: Literal["auto", "json", "form"] = "auto"
-    token_path: str = "access_token"  # a path, not a secret
+    token_path: Strings = Field(default=["access_token"], min_length=1)
+    refresh_token_path: Strings = Field(default=["refresh_token"], min_length=1)
+    token_types: Strings = Field(default_factory=list)
     authorize_params: dict[str, Text] = Field(default_factory=dict)
     token_params: dict[str, Text] = Field(default_factory=dict)
     token_headers: dict[str, Text] = Field(default_factory=dict)
@@ -339,6 +356,19 @@ class HmacBasicSpec(Spec):
     signature_method: Literal["HMAC-SHA1", "HMAC-SHA256", "HMAC-SHA512"] = "HMAC-SHA1"
 
 
+class HmacSpec(Spec):
+    """A header, or with `username` the password of HTTP Basic, that is an HMAC of the request."""
+
+    secret: Text
+    username: Text | None = None
+    signature_method: Literal["HMAC-SHA1", "HMAC-SHA256", "HMAC-SHA512"] = "HMAC-SHA256"
+    header: PlainText = Field(default="X-Signature", pattern=r"^[A-Za-z0-9-]+$")
+    prefix: PlainText | None = None  # hmac-sha256, and so on; before the signature, in the header
+    date: Literal["iso8601", "rfc2822"] = "iso8601"
+    host: bool = False  # whether the host is signed as well
+    body: Literal["hash", "parameters"] = "hash"  # what is signed of it: all, or the parameters of a form
+
+
 class MtlsSpec(Spec):
     """Mutual TLS: the certificate with its chain, and its private key, both as PEM."""
 
@@ -352,6 +382,7 @@ class SignSpec(Spec):
     aws4: Aws4Spec | None = None
     oauth1: OAuth1Spec | None = None
     hmac_basic: HmacBasicSpec | None = None
+    hmac: HmacSpec | None = None
 
     @model_validator(mode="after")
     def _one(self) -> SignSpec:
@@ -361,13 +392,14 @@ class SignSpec(Spec):
     @property
     def algorithm(self) -> Signing:
         """The one that is given. Raises ValueError when there is not exactly one."""
-        return exactly_one("sign", self.model_fields_set, ("aws4", "oauth1", "hmac_basic"))  # type: ignore[return-value]
+        return exactly_one("sign", self.model_fields_set, ("aws4", "oauth1", "hmac_basic", "hmac"))  # type: ignore[return-value]
 
     @property
     def texts(self) -> dict[str, str]:
         """Its values as they are written."""
         given = getattr(self, self.algorithm)
-        return {name: str(value) for name, value in given.model_dump(exclude_none=True).items()}
+        values = given.model_dump(exclude_none=True).items()
+        return {n: str(v).lower() if isinstance(v, bool) else str(v) for n, v in values}
 
 
 class AuthSpec(Spec):

@@ -8,7 +8,7 @@ import hashlib
 import math
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -72,7 +72,7 @@ class TokenAnswer:
     refresh_expires_in: int | None
     scope: tuple[str, ...] | None
     raw: Mapping[str, Any] = field(repr=False)
-    login: Any = field(default=None, repr=False)  # the answer of the login after the token, where the provider has one
+    login: Mapping[str, Any] | None = field(default=None, repr=False)  # what the login after the token (`then`) left
 
 
 def pkce_challenge(verifier: str) -> str:
@@ -242,13 +242,16 @@ def parse_token_answer(
     body: bytes,
     *,
     token_format: str = "auto",
-    token_path: str = "access_token",
+    token_path: Sequence[str] = ("access_token",),
+    refresh_token_path: Sequence[str] = ("refresh_token",),
+    token_types: Iterable[str] = (),
     retry_after: str | None = None,
 ) -> TokenAnswer:
     """Read a token answer. Raises TokenRefused or TokenNonsense.
 
     Tolerates what providers really send (rule O13): form-encoded bodies, `expires_in` as text, missing, zero, negative or
-    huge, errors with status 200, a missing `token_type`. A `token_type` other than Bearer is refused (RFC 6749 §7.1).
+    huge, errors with status 200, a missing `token_type`. A `token_type` other than Bearer is refused (RFC 6749 §7.1)
+    unless it is one of `token_types`. A token is the first text that one of its dotted paths leads to.
     What an overloaded or broken server says of the grant is not believed, whatever its body holds (rule O15).
     """
     require_served(status, retry_after, "the token endpoint")
@@ -259,7 +262,7 @@ def parse_token_answer(
         if isinstance(error, Mapping):  # {"error": {"code"|"type"|"status": …, "message": …}}
             description = error.get("message")
             error = next((error[k] for k in ("code", "type", "status") if isinstance(error.get(k), str)), "error")
-        if isinstance(error, str) and error and not isinstance(dig(data, token_path), str):
+        if isinstance(error, str) and error and _first(data, token_path) is None:
             raise TokenRefused(
                 clean_line(error, 80), clean_line(description, 300) if isinstance(description, str) else None, status
             )
@@ -273,21 +276,21 @@ def parse_token_answer(
         )
     if status >= 400:
         raise TokenRefused("error", clean_line(str(data.get("message") or f"status {status}"), 300), status)
-    token = dig(data, token_path)
-    if not isinstance(token, str) or not token or not _PRINTABLE.fullmatch(token):
+    token = _first(data, token_path)
+    if token is None or not _PRINTABLE.fullmatch(token):
         raise TokenNonsense("the token answer holds no access token", status, transient=False, kind="no_token")
     token_type = data.get("token_type")
-    if isinstance(token_type, str) and token_type.lower() not in {"bearer", "user", "bot", ""}:
+    accepted = {"bearer", "user", "bot", "", *(kind.lower() for kind in token_types)}
+    if isinstance(token_type, str) and token_type.lower() not in accepted:
         raise TokenNonsense(
             f"the token type {clean_line(token_type, 40)!r} is not supported",
             status,
             transient=False,
             kind="token_type",
         )
-    refresh = data.get("refresh_token")
     return TokenAnswer(
         access_token=token,
-        refresh_token=refresh if isinstance(refresh, str) and refresh else None,
+        refresh_token=_first(data, refresh_token_path),
         expires_in=lifetime(data.get("expires_in", data.get("expires"))),
         refresh_expires_in=lifetime(
             data.get("refresh_token_expires_in", data.get("refresh_expires_in", data.get("x_refresh_token_expires_in")))
@@ -295,6 +298,11 @@ def parse_token_answer(
         scope=_scope(data.get("scope")),
         raw=data,
     )
+
+
+def _first(data: Any, paths: Iterable[str]) -> str | None:
+    found = (dig(data, path) for path in paths)
+    return next((value for value in found if isinstance(value, str) and value), None)
 
 
 def require_served(status: int, retry_after: str | None, who: str) -> None:

@@ -1,7 +1,8 @@
-"""Sign requests: AWS Signature Version 4, OAuth 1.0a (RFC 5849), and HTTP Basic with an HMAC of the request. Pure.
+"""Sign requests: AWS Signature Version 4, OAuth 1.0a (RFC 5849), and an HMAC of the request in a header or HTTP Basic. Pure.
 
-Sources: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html, RFC 5849 §3.4, and for
-the last https://duo.com/docs/adminapi#authentication.
+Sources: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html, RFC 5849 §3.4, for
+`hmac_basic` https://duo.com/docs/adminapi#authentication, and for `hmac` the npm package `@stackone/transport` 2.35.0,
+whose `.s1.yaml` files mean it by `signing: {strategy: hmac}`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Final
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -28,6 +29,8 @@ def needs_body(algorithm: str, values: Mapping[str, str], headers: Iterable[Head
     """Whether a signature covers the body, so that a stream has to be read before it is sent."""
     if algorithm == "aws4":
         return values.get("service") != "s3"
+    if algorithm == "hmac" and values.get("body") != "parameters":
+        return True
     return _holds_form(headers)
 
 
@@ -50,6 +53,8 @@ def signed(
         return _aws4(values, method, url, headers, body, now)
     if algorithm == "oauth1":
         return _oauth1(values, method, url, headers, body, now, nonce)
+    if algorithm == "hmac":
+        return _hmac(values, method, url, headers, body, now)
     return _hmac_basic(values, method, url, headers, body, now)
 
 
@@ -143,6 +148,34 @@ def _hmac_basic(
     pair = base64.b64encode(f"{values['username']}:{signature}".encode())
     kept = [item for item in headers if item[0] not in {b"authorization", b"date"}]
     return [*kept, (b"date", date.encode()), (b"authorization", b"Basic " + pair)]
+
+
+def _hmac(
+    values: Mapping[str, str], method: str, url: str, headers: Sequence[Header], body: bytes | None, now: datetime
+) -> list[Header]:
+    """The signature, in lower-case hexadecimal digits, of lines: date, method, host if wanted, path, query, body's hash."""
+    parts = urlsplit(url)
+    moment = now.astimezone(UTC).replace(tzinfo=None)
+    rfc2822 = values.get("date") == "rfc2822"
+    date = format_datetime(moment) if rfc2822 else moment.isoformat(timespec="milliseconds") + "Z"
+    hashed = values.get("body") != "parameters"
+    pairs = sorted(_parameters(url, () if hashed else headers, body))
+    lines = [date, method.upper()]
+    if values.get("host") == "true":
+        lines.append((parts.hostname or "").lower())
+    lines += [parts.path or "/", "&".join(f"{_encoded(n)}={_encoded(v)}" for n, v in pairs)]
+    if hashed:
+        lines.append(hashlib.sha256(body or b"").hexdigest())
+    algorithm = values.get("signature_method") or "HMAC-SHA256"
+    signature = hmac.digest(values["secret"].encode(), "\n".join(lines).encode(), _HASHES[algorithm]).hex()
+    if values.get("username"):
+        pair = base64.b64encode(f"{values['username']}:{signature}".encode()).decode()
+        own = {"authorization": f"Basic {pair}", "date": date}
+    else:
+        prefix = values.get("prefix", f"hmac-{_HASHES[algorithm]}")
+        own = {(values.get("header") or "X-Signature").lower(): f"{prefix} {signature}".strip(), "x-timestamp": date}
+    kept = [item for item in headers if item[0].decode() not in own]
+    return [*kept, *((name.encode(), value.encode()) for name, value in own.items())]
 
 
 def _parameters(url: str, headers: Iterable[Header], body: bytes | None) -> list[tuple[str, str]]:

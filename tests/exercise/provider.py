@@ -105,9 +105,9 @@ class Provider:
         if WRONG in unquote(query) + body.decode("utf-8", "replace") + json.dumps(headers):
             return 401, {"error": "wrong credentials"}
         played.tokens += 1
-        if not played.method.oauth2.token_path:
+        if not played.method.oauth2.token_path[0]:
             return 200, played.access_token
-        return 200, self._answered({played.method.oauth2.token_path: played.access_token})
+        return 200, self._answered({played.method.oauth2.token_path[0]: played.access_token})
 
     def _token(self, path: str, headers: dict[str, str], body: bytes) -> tuple[int, Any]:
         played = self.played
@@ -135,7 +135,7 @@ class Provider:
                 played.faults.append("the code verifier does not fit its challenge")
         played.tokens += 1
         answer = {
-            oauth2.token_path: played.access_token,
+            oauth2.token_path[0]: played.access_token,
             "token_type": "Bearer",
             "expires_in": 3600,
             "id_token": "an-id-token",

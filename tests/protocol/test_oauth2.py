@@ -267,7 +267,7 @@ def test_form_encoded_answers() -> None:
 
 
 def test_a_token_further_inside() -> None:
-    answer = read({"ok": True, "authed_user": {"access_token": "inner"}}, token_path="authed_user.access_token")
+    answer = read({"ok": True, "authed_user": {"access_token": "inner"}}, token_path=["authed_user.access_token"])
     assert answer.access_token == "inner"
 
 

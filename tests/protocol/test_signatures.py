@@ -138,3 +138,52 @@ def test_basic_with_an_hmac_of_the_request() -> None:
     ]
     assert name == values["username"]
     assert digest == hmac.digest(values["secret"].encode(), "\n".join(lines).encode(), hashlib.sha1).hex()
+
+
+JSON = (b"content-type", b"application/json")
+BY_THE_PUBLISHED_RUNTIME = [
+    (
+        "GET", "https://api.example.com/v1/things?b=2&a=1%202&a=0", [], b"", {},
+        {"x-signature": "hmac-sha256 be266360e85119689dd9ec35f246af19ef53b394c1a994dbc64d78c038dcc125"},
+    ),
+    (
+        "POST", "https://api.example.com/v1/things", [JSON], '{"name":"Ada é","n":1}'.encode(),
+        {"signature_method": "HMAC-SHA512", "header": "X-Sig", "prefix": "acme"},
+        {"x-sig": "acme 54f15db8a8b9563dcb8ab7a4aeb8fbd8a6ce1107f6425d688e7d63e1bde73493"
+                  "e53a11880383989220df21d9502e4dc37e1d7f2ebe1fe66ee1735257025f5c82"},
+    ),
+    (
+        "POST", "https://api.example.com/v1/things?x=1", [FORM], b"name=Ada%20%26%20B&n=1",
+        {"signature_method": "HMAC-SHA1", "date": "rfc2822", "host": "true", "body": "parameters", "username": "DIX"},
+        {"authorization": "Basic RElYOjJmMTg5OWNmNzRkNTQwMzY1MmY3NzczZjA5N2ZkOGE5YjAxNjYwY2M=",
+         "date": "Fri, 27 Nov 2026 12:34:56 -0000"},
+    ),
+    (
+        "GET", "https://api.example.com/v1/users?offset=0&limit=10&q=a*b'(c)!", [], None, {"host": "true"},
+        {"x-signature": "hmac-sha256 caf768876f8238381e71ed68a8dc8c9209204f7edb1d90c29ec145a3f900c547"},
+    ),
+    (
+        "DELETE", "https://api.example.com/", [(b"x-signature", b"old")], b"", {"prefix": ""},
+        {"x-signature": "3f79041b9e1089ac894995d4f5fdb40b9140429547effba3331592d995db38bc"},
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "url", "headers", "body", "values", "expected"), BY_THE_PUBLISHED_RUNTIME)
+def test_hmac_signs_as_the_published_runtime_does(method, url, headers, body, values, expected) -> None:
+    """The signatures are those that `@stackone/transport` 2.35.0 made of the same requests at the same moment."""
+    now = datetime(2026, 11, 27, 12, 34, 56, 789000, tzinfo=UTC)
+    found = signed("hmac", {"secret": "s3cr3t", **values}, method, url, headers, body, now)
+    names = [name for name, _value in found]
+    assert len(names) == len(set(names))
+    told = {name.decode(): value.decode() for name, value in found}
+    told.pop("content-type", None)
+    if "date" not in expected:
+        expected = {**expected, "x-timestamp": "2026-11-27T12:34:56.789Z"}
+    assert told == expected
+
+
+def test_hmac_covers_a_body_unless_it_signs_parameters_alone() -> None:
+    assert needs_body("hmac", {}, [])
+    assert needs_body("hmac", {"body": "parameters"}, [FORM])
+    assert not needs_body("hmac", {"body": "parameters"}, [JSON])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import ssl
 import threading
@@ -40,6 +41,39 @@ auth:
     mtls: {{certificate: "${{certificate}}", private_key: "${{certificate_key}}"}}
     fields: *pair
     test: {{get: /me}}
+"""
+
+S1 = """\
+StackOne: 1.0.0
+info: {{title: Gate file, key: gate-file, version: 1.0.0, description: A client certificate in every request}}
+baseUrl: https://localhost:{port}
+authentication:
+  - certificate:
+      type: custom
+      authorization: {{type: none}}
+      configFields:
+        - {{key: certificate, label: Certificate, type: text_area, required: true, secret: true}}
+        - {{key: certificate_key, label: Key, type: text_area, required: true, secret: true}}
+        - {{key: other, label: Another certificate, type: text_area, secret: true}}
+        - {{key: other_key, label: Its key, type: text_area, secret: true}}
+      testActions: [{{action: me}}]
+actions:
+  - actionId: me
+    steps:
+      - stepId: me
+        stepFunction: {{functionName: request, parameters: {{url: /me, method: get, certificates: {shared}}}}}
+    result: {{data: $.steps.me.output.data}}
+{more}"""
+SHARED = "{certs: [$.credentials.certificate], keys: [$.credentials.certificate_key]}"
+OTHER = """\
+  - actionId: other
+    steps:
+      - stepId: other
+        stepFunction:
+          functionName: request
+          parameters:
+            {url: /other, method: get, certificates: {certs: [$.credentials.other], keys: [$.credentials.other_key]}}
+    result: {data: $.steps.other.output.data}
 """
 
 
@@ -109,6 +143,10 @@ def world_of_gates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     (folder / "connectors").mkdir()
     port = free_port()
     (folder / "connectors" / "vault-gate.yaml").write_text(CONNECTOR.format(port=port))
+    for name, more in (("gate-file", ""), ("gate-steps", OTHER)):
+        text = S1.format(port=port, shared=SHARED, more=more).replace("gate-file", name)
+        text = text.replace("      testActions: [{action: me}]\n", "") if more else text
+        (folder / "connectors" / f"{name}.connector.s1.yaml").write_text(text)
     gate = Gate(port, authority, folder)
     try:
         with Hub(
@@ -184,3 +222,25 @@ def test_the_pair_is_left_nowhere(world: World) -> None:
     lines = [line for text in pair.values() for line in text.splitlines() if len(line) > 60][1:4]
     for place, content in places_of(world.hub).items():
         assert not [line for line in lines if line.encode() in content], place
+
+
+def test_a_file_whose_every_request_has_the_certificate(world: World) -> None:
+    """The base64 of PEM is understood as well, and calls through the proxy show it, too."""
+    pair = {name: base64.b64encode(value.encode()).decode() for name, value in world.pair("file.example").items()}
+    account = world.project.link(world.project.config("gate-file", "certificate"), pair)
+    assert ok(world.project.proxy(account, path="/people"))["who"] == "file.example"
+    assert ok(run(world, account, "gate-file_me"))["data"]["who"] == "file.example"
+
+
+def test_a_step_has_a_certificate_of_its_own(world: World) -> None:
+    other = {name.replace("certificate", "other"): value for name, value in world.pair("other.example").items()}
+    fields = {**world.pair("file.example"), **other}
+    account = world.project.link(world.project.config("gate-steps", "certificate"), fields)
+    assert ok(run(world, account, "gate-steps_me"))["data"]["who"] == "file.example"
+    assert ok(run(world, account, "gate-steps_other"))["data"]["who"] == "other.example"
+    bare = world.project.link(world.project.config("gate-steps", "certificate"), world.pair("file.example"), "bare")
+    assert "lacks one of them" in run(world, bare, "gate-steps_other").text
+
+
+def run(world: World, account: str, action: str) -> Any:
+    return world.project.http.post("/actions/rpc", json={"action": action}, headers={"x-account-id": account})

@@ -15,8 +15,9 @@ import orjson
 from mooring import errors
 from mooring.actions.bodies import Part, decoded, form, multipart, text
 from mooring.actions.s1 import bodies
+from mooring.actions.s1.authorization import authorized
 from mooring.actions.s1.values import fill, holds, read
-from mooring.connectors.apply import Injection, basic
+from mooring.connectors.apply import Injection
 from mooring.connectors.s1.expressions import Placeholder, S1Expression
 from mooring.connectors.s1.fields import field_name
 from mooring.connectors.s1.program import Arg, HttpStep, Program
@@ -132,7 +133,7 @@ class _Writer:
             self._turn(self._page)
         url = self._url()
         body = self._payload()
-        injection = self._authorized()
+        injection = authorized(self._step, self._scope, self._injection)
         address, _, inline = url.partition("?")
         if self._step.raw_query:
             own = "&".join(f"{quote(n, safe='[]$')}={quote(v, safe=_QUERY_SAFE)}" for n, v in self._query)
@@ -287,34 +288,6 @@ class _Writer:
         self._headers["content-type"] = ("content-type", whole)
         return body
 
-    def _authorized(self) -> Injection:
-        """The connector's own credential, or what the step has instead of it."""
-        if self._step.authorization is None:
-            return self._injection
-        given = fill(self._step.authorization, self._scope)
-        headers: list[tuple[bytes, bytes]] = []
-        query: list[tuple[str, str]] = []
-        kind = given.get("type")
-        if kind == "basic":
-            value = basic(str(given.get("username") or ""), str(given.get("password") or ""))
-            headers.append((b"authorization", _line(value)))
-        elif kind in ("bearer", "oauth2"):
-            token = given.get("token")
-            if not isinstance(token, str) or not token:
-                raise errors.Unprocessable("the authorization of a step has no token")
-            headers.append(
-                (b"authorization", _line(token if given.get("includeBearer") is False else f"Bearer {token}"))
-            )
-        elif kind in ("apiKey", "apikey", "api_key"):
-            name, value = str(given.get("key") or given.get("name") or ""), str(given.get("value") or "")
-            if given.get("in") == "query":
-                query.append((name, value))
-            else:
-                headers.append((name.lower().encode(), _line(value)))
-        elif kind not in (None, "none"):
-            raise errors.Unprocessable(f"there is no authorization of the type {str(kind)[:40]!r}")
-        return Injection(self._injection.base_url, headers, query)
-
 
 _QUERY_SAFE: Final = "!$&'()*+,;:@/?-._~[]"
 
@@ -329,12 +302,6 @@ def _pem(key: str) -> str:
 def _is_own(part: Placeholder) -> bool:
     """Whether a placeholder is the account's own value, which may hold a whole host or path."""
     return _CREDENTIAL.match(part.source.removeprefix("$.")) is not None
-
-
-def _line(value: str) -> bytes:
-    if any(c in value for c in "\r\n\0"):
-        raise errors.Unprocessable("a value of the credential holds a line break")
-    return value.encode()
 
 
 def _merged(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any] | None:

@@ -11,10 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mooring.connectors.compile_fields import humanise
-from mooring.connectors.s1.fields import PLATFORM, field_name, read_fields
+from mooring.connectors.s1.fields import PLATFORM, SECRET_NAME, field_name, read_fields
+from mooring.connectors.s1.kept import Kept, read_kept
 from mooring.connectors.s1.notes import Notes
-from mooring.connectors.s1.oauth import oauth_block
+from mooring.connectors.s1.oauth import oauth_block, token_requests
 from mooring.connectors.s1.probe import probe
+from mooring.connectors.s1.requests import Request, requests_of
+from mooring.connectors.s1.signing import Unsignable, sign_block
 from mooring.connectors.s1.translate import Untranslatable, credentials_in, translate
 from mooring.connectors.url_rules import authority, has_fixed_domain, is_host_safe, is_url_safe
 from mooring.connectors.yaml_source import Location
@@ -23,7 +26,6 @@ from mooring.protocol.template import compile_template
 
 HOST_PATTERN: Final = "[A-Za-z0-9.-]+"
 URL_PATTERN: Final = r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*"
-_SECRET: Final = re.compile("secret|token|password|key", re.IGNORECASE)
 _KNOWN: Final = frozenset(
     {
         "type",
@@ -55,29 +57,32 @@ class Method:
     oauth: bool
     config: dict[str, dict[str, Any]] = field(default_factory=dict)  # what an end user types, by the file's key
     setup: dict[str, dict[str, Any]] = field(default_factory=dict)  # what the operator types
+    requests: list[Request] = field(default_factory=list)  # of the refresh action
+    kept: Kept = field(default_factory=Kept)  # what answers of the provider leave
 
     @property
     def names(self) -> dict[str, str]:
         """What each credential of the file is called here."""
-        known = {key: field_name(key, oauth=self.oauth) for key in (*self.config, *self.setup)}
+        known = {key: field_name(key, oauth=self.oauth) for key in (*self.config, *self.setup, *self.kept.entries)}
         return {**(PLATFORM if self.oauth else {}), **known}
 
-    def text(self, value: Any, at: Location) -> str | None:
-        """Translate a text of the file; None, with a note, when it can't be."""
+    def text(self, value: Any, at: Location, *, seen: str = "") -> str | None:
+        """Translate a text of the file, that may read `seen` as well; None, with a note, when it can't be."""
         if isinstance(value, bool) or not isinstance(value, str | int):
             return None
         try:
-            used = compile_template(self._translated(value)).names
+            translated = self._translated(value, seen)
+            used = compile_template(translated).names
             for missing in sorted(used & (credentials_in(str(value), self.names) - set(self.names))):
                 self.notes.lenient(at, f"`{missing[:80]}` is no field of this method; the end user is asked for it")
-                self.config[missing] = {"label": humanise(missing), "secret": _SECRET.search(missing) is not None}
-            return self._translated(value)
+                self.config[missing] = {"label": humanise(missing), "secret": SECRET_NAME.search(missing) is not None}
+            return self._translated(value, seen)
         except (Untranslatable, ExpressionError) as error:
             self.notes.lenient(at, f"{error}; it is left out")
             return None
 
-    def _translated(self, value: str | int) -> str:
-        return translate(str(value), self.names, str(self.raw.get("type") or "custom"))
+    def _translated(self, value: str | int, seen: str) -> str:
+        return translate(str(value), self.names, str(self.raw.get("type") or "custom"), seen=seen)
 
 
 def auth_method(key: str, raw: Mapping[str, Any], at: Location, notes: Notes, base_url: Any) -> dict[str, Any] | None:
@@ -93,6 +98,14 @@ def auth_method(key: str, raw: Mapping[str, Any], at: Location, notes: Notes, ba
     for twice in sorted(set(method.config) & set(method.setup)):
         notes.lenient((*at, "setupFields"), f"`{twice}` is in both lists of fields; the operator is asked for it")
         del method.config[twice]
+    if method.oauth:
+        method.requests = token_requests(raw, at)
+        method.kept = read_kept(
+            authorization, (*at, "authorization"), raw.get("refreshAuthentication"), method.requests
+        )
+        for name in {*method.config, *method.setup} & set(method.kept.entries):
+            notes.warn(at, f"`{name}` is a field of this method, so it is not taken from an answer", on_key=True)
+            method.kept.drop(name)
     credential = _credential(method, kind, authorization)
     if credential is None:
         return None
@@ -100,6 +113,8 @@ def auth_method(key: str, raw: Mapping[str, Any], at: Location, notes: Notes, ba
     if url is None:
         notes.lenient(at, "there is no `baseUrl` that this method could use", on_key=True)
         return None
+    if (identity := _identity(method)) is not None:
+        credential = {**credential, "mtls": identity}
     urls = [url, *_addresses(credential)]
     _guard_secret(method, credential)
     _guard_hosts(method, urls)
@@ -146,20 +161,14 @@ def _credential(method: Method, kind: str, given: Mapping[str, Any]) -> dict[str
 
 
 def _signed(method: Method, given: Any, at: Location) -> dict[str, Any] | None:
-    """AWS Signature Version 4 with the names that the format gives to its credentials."""
-    if not isinstance(given, dict) or given.get("strategy") != "aws4" or not isinstance(given.get("service"), str):
-        method.notes.lenient(
-            at, "of signed requests only the strategy `aws4` is known; this method is left out", on_key=True
-        )
+    """A signature, with the names that the format gives to its credentials."""
+    try:
+        algorithm, values = sign_block(given, {*method.config, *method.setup})
+    except Unsignable as error:
+        method.notes.lenient(at, f"{error}; this method is left out", on_key=True)
         return None
-    names = {"access_key": "accessKeyId", "secret_key": "secretAccessKey"}
-    if "sessionToken" in {*method.config, *method.setup}:
-        names["session_token"] = "sessionToken"
-    values = {ours: method.text(f"${{credentials.{theirs}}}", at) for ours, theirs in names.items()}
-    values["region"] = method.text(given.get("region") or "${credentials.region}", at)
-    if None in values.values():
-        return None
-    return {"sign": {"aws4": {"service": given["service"], **values}}}
+    block = {name: method.text(value, at) if isinstance(value, str) else value for name, value in values.items()}
+    return None if None in block.values() else {"sign": {algorithm: block}}
 
 
 def _api_key(method: Method, given: Mapping[str, Any], at: Location) -> dict[str, Any] | None:
@@ -170,6 +179,22 @@ def _api_key(method: Method, given: Mapping[str, Any], at: Location) -> dict[str
         method.notes.lenient(at, "`apiKey` needs `key` and `value`; this method is left out")
         return None
     return {"query" if given.get("in") == "query" else "header": {"name": name, "value": value}}
+
+
+def _identity(method: Method) -> dict[str, str] | None:
+    """The client certificate of the token request, which calls show as well, or that of every action."""
+    requests = method.requests or [
+        request
+        for index, action in enumerate(method.notes.bundle.data.get("actions", []))
+        if isinstance(action, dict)
+        for request in requests_of(action, ("actions", index))
+    ]
+    pairs = {request.certificates for request in (requests[:1] if method.requests else requests)}
+    pair = pairs.pop() if len(pairs) == 1 else None
+    texts = [method.text(text, method.at) for text in pair or ()]
+    if len(texts) != 2 or texts[0] is None or texts[1] is None:
+        return None
+    return {"certificate": texts[0], "private_key": texts[1]}
 
 
 def _shared_headers(method: Method) -> dict[str, str]:
@@ -221,17 +246,19 @@ def _guard_secret(method: Method, credential: Mapping[str, Any]) -> None:
 
 
 def _guard_hosts(method: Method, urls: list[str]) -> None:
-    """Limit what may be typed into fields that decide a host (rule P2)."""
+    """Limit what may be typed into fields, or come in an answer, that decides a host (rule P2)."""
+    kept = method.kept.entries
     for url in urls:
         whole = authority(compile_template(url)).whole_url
         safe, pattern = (is_url_safe, URL_PATTERN) if whole else (is_host_safe, HOST_PATTERN)
-        for fields, where in ((method.config, "configFields"), (method.setup, "setupFields")):
+        for fields, where in ((method.config, "configFields"), (method.setup, "setupFields"), (kept, "authorization")):
             for key, _name in _host_names(method, url, fields):
                 given = fields[key].get("pattern")
                 if fields[key].get("options") or (given is not None and safe(given)):
                     continue
                 fields[key]["pattern"] = pattern
-                fields[key].setdefault("pattern_error", f"Only what fits {pattern}")
+                if fields is not kept:
+                    fields[key].setdefault("pattern_error", f"Only what fits {pattern}")
                 method.notes.warn((*method.at, where), f"`{key}` decides a host; it must match {pattern}")
 
 

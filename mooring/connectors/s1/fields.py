@@ -10,6 +10,8 @@ from mooring.connectors.spec import RESERVED_FIELDS
 from mooring.connectors.spec_types import browser_expression
 from mooring.connectors.yaml_source import Location
 
+# Fields that nothing declares, and that are secrets by their names.
+SECRET_NAME: Final = re.compile("secret|token|password|key|session|ticket", re.IGNORECASE)
 _CLIENT: Final = {"clientId": "client_id", "clientSecret": "client_secret"}
 # Names that the platform gives to credentials of OAuth, with ours.
 PLATFORM: Final = {

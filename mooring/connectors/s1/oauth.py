@@ -6,7 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from mooring.connectors.s1.first_request import Request, first_request
+from mooring.connectors.s1.fields import SECRET_NAME
+from mooring.connectors.s1.kept import Kept
+from mooring.connectors.s1.requests import Request, requests_of
 from mooring.connectors.yaml_source import Location
 
 if TYPE_CHECKING:
@@ -32,13 +34,13 @@ _TOKEN: Final = {
     "refresh_token",
     "scope",
 }
-_UNUSED: Final = ("additionalTokenFields", "tokenResponse", "tokenRefreshExpiresIn")
+_PLAIN: Final = r"[\w.@+:-]+"  # of a value that a further request finds out, and that is no secret
 
 
 def oauth_block(method: Method, given: Mapping[str, Any], at: Location) -> dict[str, Any] | None:
     """Write the native `oauth2` block. None, with a note, without the endpoints that its grant needs."""
     machine = method.raw.get("grantType") == "client_credentials"
-    request = _token_action(method)
+    request = next(iter(method.requests), None)
     texts = {name: method.text(given.get(name), (*at, name)) for name in ("authorizationUrl", "tokenUrl")}
     action_url = method.text(request.url, request.at) if request is not None and request.url else None
     token_url = texts["tokenUrl"] or action_url
@@ -62,39 +64,84 @@ def oauth_block(method: Method, given: Mapping[str, Any], at: Location) -> dict[
     if isinstance(separator, str) and 0 < len(separator) <= 3:
         out["scope_separator"] = separator
     seconds = str(given.get("tokenExpiresIn", ""))
-    if seconds.isdigit():
-        out["expires_in"] = int(seconds)
+    if seconds.isdigit() or method.kept.expires_in:
+        out["expires_in"] = int(seconds) if seconds.isdigit() else method.kept.expires_in
     if request is not None:
         out["client_auth"] = "basic" if request.authorization == "basic" else "post"
         out["token_body"] = "json" if request.sends_json else "form"
     else:
         out["client_auth"] = "post"
-    kept = given.get("callbackParams")
-    if not machine and isinstance(kept, dict):
-        names = {str(key): str(param) for param, key in kept.items() if re.fullmatch(r"[A-Za-z]\w*", str(key))}
-        out["callback_keep"] = {key: {"param": param} for key, param in names.items()}
     if given.get("includeBearer") is False:
         out["send"] = "${access_token}"
-    for unused in _UNUSED:
-        if given.get(unused):
-            method.notes.warn((*at, unused), f"`{unused}` has no effect here", on_key=True)
+    _answers(method, given, at, out)
+    if given.get("tokenRefreshExpiresIn"):
+        problem = "`tokenRefreshExpiresIn` has no effect here: a refresh token ends when the provider says so"
+        method.notes.warn((*at, "tokenRefreshExpiresIn"), problem, on_key=True)
     return {"oauth2": out}
 
 
-def _token_action(method: Method) -> Request | None:
-    """The request of the refresh action. It is not run: our engine sends the same request by its own rules."""
-    refresh = method.raw.get("refreshAuthentication")
-    if not isinstance(refresh, dict):
+def _answers(method: Method, given: Mapping[str, Any], at: Location, out: dict[str, Any]) -> None:
+    """Write where the tokens are in the answer, and what is stored beside them."""
+    kept = method.kept
+    for path, name in ((kept.access_token, "access_token"), (kept.refresh_token, "refresh_token")):
+        if path is not None:
+            out["token_path" if name == "access_token" else "refresh_token_path"] = list(dict.fromkeys((path, name)))
+    tokens = given.get("tokenResponse")
+    kinds = tokens.get("acceptTokenTypes") if isinstance(tokens, dict) else None
+    if isinstance(kinds, list):
+        out["token_types"] = [str(kind) for kind in kinds]
+    out["keep"] = {method.names[name]: entry for name, entry in kept.of_answer.items()}
+    if out["grant"] == "authorization_code":
+        out["callback_keep"] = {method.names[name]: entry for name, entry in kept.of_callback.items()}
+    if kept.request is not None and (then := _then(method, kept, kept.request, given)) is not None:
+        out["then"] = then
+    for more in method.requests[1:]:
+        if more is not kept.request:
+            method.notes.warn(more.at, "this request of the refresh action has no effect here")
+    for where, problem in kept.unread:
+        method.notes.lenient(where, f"{problem}; it is left out")
+
+
+def _then(method: Method, kept: Kept, request: Request, given: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The request of the refresh action whose answer holds more credentials."""
+    own = request.own if request.own is not None else {**given, "type": "oauth2"}
+    base = request.base_url if request.base_url is not None else str(method.notes.bundle.data.get("baseUrl") or "")
+    url = method.text(base + request.path, request.at)
+    if url is None or own.get("type") not in ("bearer", "oauth2"):
+        method.notes.lenient(request.at, "this request of the refresh action is not understood; it is not sent")
+        for name in list(kept.of_request):
+            kept.drop(name)
         return None
-    action = refresh.get("action", refresh)
-    if not isinstance(action, dict):
-        return None
-    at: Location = (*method.at, "refreshAuthentication")
-    request = first_request(action, (*at, "action") if "action" in refresh else at)
-    steps = action.get("steps")
-    if isinstance(steps, list) and len([s for s in steps if first_request({"steps": [s]}, at)]) > 1:
-        method.notes.warn(at, "only the first request of the refresh action is looked at; the others are not sent")
-    return request
+    token = method.text(own.get("token"), request.at) or "${access_token}"
+    headers = {"Authorization": token if own.get("includeBearer") is False else f"Bearer {token}"}
+    out: dict[str, Any] = {request.method: url, "headers": headers, "keep": {}}
+    places = {"query": "query", "headers": "headers", "header": "headers"}
+    places["body"] = "body" if request.sends_json or request.method != "post" else "form"
+    for arg in request.args:
+        place, value = places.get(str(arg.get("in"))), method.text(arg.get("value"), request.at)
+        if place is not None and value is not None and isinstance(arg.get("name"), str):
+            out.setdefault(place, {})[arg["name"]] = value
+    for name, entry in kept.of_request.items():
+        if "value" in entry:
+            key = f".{request.data_key.removeprefix('$').strip('.')}" if request.data_key else ""
+            expression = re.sub(r"\banswer\b", f"response.body{key}", entry["value"])
+            entry["value"] = method.text("{{" + expression + "}}", request.at, seen="response")
+            if entry["value"] is None:
+                continue
+        if not SECRET_NAME.search(name):
+            entry.setdefault("pattern", _PLAIN)
+        out["keep"][method.names[name]] = entry
+    return out if out["keep"] else None
+
+
+def token_requests(raw: Mapping[str, Any], at: Location) -> list[Request]:
+    """The requests of the refresh action. It is not run: our engine sends the same ones by its own rules."""
+    refresh = raw.get("refreshAuthentication")
+    action = refresh.get("action", refresh) if isinstance(refresh, dict) else None
+    if not isinstance(refresh, dict) or not isinstance(action, dict):
+        return []
+    here: Location = (*at, "refreshAuthentication")
+    return list(requests_of(action, (*here, "action") if "action" in refresh else here))
 
 
 def _params(method: Method, given: Mapping[str, Any], name: str, at: Location, ours: set[str]) -> dict[str, str]:

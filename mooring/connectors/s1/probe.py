@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mooring.connectors.s1.first_request import first_request
 from mooring.connectors.s1.notes import Notes
+from mooring.connectors.s1.requests import requests_of
 from mooring.connectors.yaml_source import Location
 
 Text = Callable[[Any, Location], str | None]
@@ -43,7 +43,7 @@ def probe(
 
 
 def _test(action: Mapping[str, Any], at: Location, text: Text, notes: Notes) -> dict[str, Any] | None:
-    request = first_request(action, at)
+    request = next(requests_of(action, at), None)
     if request is None or request.method not in _VERBS or "inputs" in request.url or "steps." in request.url:
         return None
     path = text(request.url, request.at)

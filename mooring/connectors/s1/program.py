@@ -74,6 +74,7 @@ class HttpStep:
     base: S1Expression | None = None
     args: tuple[Arg, ...] = ()
     authorization: Mapping[str, Any] | None = None  # instead of the connector's own
+    certificates: tuple[Any, Any] | None = None  # the client certificate and its private key, for mutual TLS
     response: ResponseRule = ResponseRule()
     errors: tuple[CustomError, ...] = ()
     raw_query: bool = False

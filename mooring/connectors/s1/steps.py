@@ -20,6 +20,8 @@ from mooring.connectors.s1.program import (
     Soap,
     Upload,
 )
+from mooring.connectors.s1.requests import certificate_pair
+from mooring.connectors.s1.signing import Unsignable, sign_block
 from mooring.connectors.yaml_source import Location
 
 UNSUPPORTED: Final[Mapping[str, str]] = {
@@ -88,14 +90,14 @@ def _http(compiler: Compiler, name: str, raw: Mapping[str, Any], at: Location) -
     method = str(raw.get("method") or ("post" if name.startswith(("soap", "upload")) else "get")).upper()
     if method not in METHODS:
         raise CannotRun(f"there is no method `{method[:20]}`")
-    authorization = raw.get("authorization")
     paginated = name.endswith("paginated_request")
     return HttpStep(
         method=method,
         url=compile_url(compiler, url, (*at, "url")),
         base=compiler.expression(base, (*at, "baseUrl")) if base is not None else None,
         args=tuple(_args(compiler, raw.get("args"), (*at, "args"))),
-        authorization=compiler.tree(authorization, (*at, "authorization")) if isinstance(authorization, dict) else None,
+        authorization=_authorization(compiler, raw.get("authorization"), (*at, "authorization")),
+        certificates=_certificates(compiler, raw.get("certificates"), (*at, "certificates")),
         response=_response(raw.get("response")),
         errors=tuple(_custom_errors(compiler, raw.get("customErrors"), (*at, "customErrors"))),
         raw_query=raw.get("encodeQueryParams") is False,
@@ -105,6 +107,31 @@ def _http(compiler: Compiler, name: str, raw: Mapping[str, Any], at: Location) -
         download=_download(raw) if name == "download_file" else None,
         saml=_saml(compiler, raw.get("saml"), (*at, "saml")),
     )
+
+
+def _authorization(compiler: Compiler, given: Any, at: Location) -> Mapping[str, Any] | None:
+    """What a step has instead of the account's own credential. `signing` becomes an algorithm and its values."""
+    if not isinstance(given, dict):
+        return None
+    try:
+        signing = sign_block(given["signing"]) if given.get("signing") else None
+    except Unsignable as error:
+        raise CannotRun(str(error)) from None
+    compiled: dict[str, Any] = compiler.tree({k: v for k, v in given.items() if k != "signing"}, at)
+    if signing is not None:
+        algorithm, values = signing
+        return {**compiled, "signing": {"algorithm": algorithm, "values": compiler.tree(values, (*at, "signing"))}}
+    return compiled
+
+
+def _certificates(compiler: Compiler, given: Any, at: Location) -> tuple[Any, Any] | None:
+    """The first certificate and the first key; a chain stands in one text."""
+    if given is None:
+        return None
+    pair = certificate_pair(given)
+    if pair is None:
+        raise CannotRun("its `certificates` need one of `certs` and one of `keys`")
+    return compiler.tree(pair[0], (*at, "certs", 0)), compiler.tree(pair[1], (*at, "keys", 0))
 
 
 def _saml(compiler: Compiler, given: Any, at: Location) -> Mapping[str, Any] | None:

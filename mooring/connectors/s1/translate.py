@@ -22,19 +22,22 @@ class Untranslatable(ValueError):
     """The expression needs what a template of an auth method does not see."""
 
 
-def translate(text: str, names: Mapping[str, str], method: str) -> str:
-    """Return the native template. `names` says what a credential is called here. Raises Untranslatable."""
+def translate(text: str, names: Mapping[str, str], method: str, *, seen: str = "") -> str:
+    """Return the native template. `names` says what a credential is called here. Raises Untranslatable.
+
+    `seen` is the name of something beside credentials that the text may read.
+    """
     trimmed = text.strip()
     braced = trimmed.startswith("{{") and trimmed.endswith("}}") and len(trimmed) > 4
     body = (trimmed[2:-2] if braced else trimmed).replace("$.", "").strip()
     if _PLACEHOLDER.search(body, 0, body.rfind("}") + 1):
         pieces, at = [], 0
         for match in _PLACEHOLDER.finditer(body, 0, body.rfind("}") + 1):
-            pieces += [body[at : match.start()], _template(match[1], names, method)]
+            pieces += [body[at : match.start()], _template(match[1], names, method, seen)]
             at = match.end()
         return "".join([*pieces, body[at:]])
     if braced or trimmed.startswith(("$.", "$[")):
-        return _template(body, names, method)
+        return _template(body, names, method, seen)
     return text
 
 
@@ -46,11 +49,11 @@ def credentials_in(text: str, names: Mapping[str, str]) -> set[str]:
     return found
 
 
-def _template(expression: str, names: Mapping[str, str], method: str) -> str:
+def _template(expression: str, names: Mapping[str, str], method: str, seen: str) -> str:
     ours = _CONTEXT.sub(f'"{method}"', expression)
     ours = _CREDENTIAL.sub(lambda match: _name(match[1], match[2], names), ours)
-    if (other := _OTHER_ROOT.search(ours)) is not None:
-        raise Untranslatable(f"`{other[1]}` is not available here")
+    if other := next((name for name in _OTHER_ROOT.findall(ours) if name != seen), None):
+        raise Untranslatable(f"`{other}` is not available here")
     try:
         compile_expression(ours)
         return _written(ours)

@@ -46,7 +46,10 @@ def test_a_file_is_checked_strictly(folder):
 
 
 def test_the_connector_is_listed_and_shown_with_its_actions(folder):
-    assert "conformance\tConformance\tother\tkey,login,oauth2_code,machine,bearer\t2.1.0" in run(folder, "list").stdout
+    assert (
+        "conformance\tConformance\tother\tkey,login,oauth2_code,machine,bearer,signed\t2.1.0"
+        in run(folder, "list").stdout
+    )
     assert "actions: who_am_i" in run(folder, "show", "conformance").stdout
     shown = run(folder, "show", "steps").stdout
     assert "by_cursor" in shown and "hidden" not in shown
