@@ -1,4 +1,6 @@
-"""The named matchers of countries: from one of code, name and number to another (ISO 3166-1). Pure."""
+"""The named matchers of countries: from one of code, name and number to another (ISO 3166-1), from what citizens are called,
+and between codes and names of subdivisions (ISO 3166-2). Pure.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +8,14 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from functools import cache
+from importlib.resources import files
 from typing import Any, Final
 
+import orjson
 from iso3166 import Country, countries, countries_by_alpha2, countries_by_alpha3, countries_by_numeric
 
-from mooring.connectors.s1.program import COUNTRY_MATCHER
+from mooring.actions.s1.citizenships import CITIZENSHIPS
+from mooring.connectors.s1.program import COUNTRY_MATCHER, PLACE_MATCHERS
 
 _OTHER_NAMES: Final = {
     "britain": "GB",
@@ -48,8 +53,32 @@ _OTHER_NAMES: Final = {
 """Names in use that the standard does not have, by what `_plain` makes of them."""
 
 
-def matched(name: str, value: Any) -> str | None:
-    """What the matcher makes of a value, or None when it knows no such country. The code of a country is its number."""
+_LETTERS: Final = str.maketrans(
+    {
+        "&": " and ",
+        "'": "",
+        "\u2018": "",
+        "æ": "ae",
+        "ø": "o",
+        "đ": "d",
+        "ð": "d",
+        "ħ": "h",
+        "ı": "i",
+        "ł": "l",
+        "þ": "th",
+    }
+    | {"ə": "a"}
+)
+"""Letters that no accent explains, and what stands between letters."""
+
+
+def matched(name: str, value: Any) -> str | dict[str, str] | None:
+    """What the matcher makes of a value, or None when it knows no such country. The code of a country is its number.
+
+    The subdivisions of a country are names by their codes. A name that subdivisions of several countries have is none.
+    """
+    if name in PLACE_MATCHERS:
+        return _places(name, value.strip()) if isinstance(value, str) else None
     found = COUNTRY_MATCHER.fullmatch(name)
     country = _found(found["by"], value) if found is not None else None
     if found is None or country is None:
@@ -60,6 +89,19 @@ def matched(name: str, value: Any) -> str | None:
         "code": country.numeric,
         "name": country.apolitical_name,
     }[found["to"]]
+
+
+def _places(name: str, text: str) -> str | dict[str, str] | None:
+    if name == "country_alpha2code_by_citizenship":
+        country = _found("country_name", text)
+        return _citizens().get(_plain(text)) or (country.alpha2 if country is not None else None)
+    table = _subdivisions()
+    if name == "country_subdivisions_by_alpha2code":
+        start = f"{text.upper()}-"
+        return {code: names[0] for code, names in table.items() if code.startswith(start)} or None
+    if name == "country_subdivision_name_by_subdivision_code":
+        return next(iter(table.get(text.upper(), ())), None)
+    return _subdivision_codes().get(_plain(text))
 
 
 def _found(by: str, value: Any) -> Country | None:
@@ -80,7 +122,7 @@ def _found(by: str, value: Any) -> Country | None:
 def _plain(name: str) -> str:
     """A name without accents, case and punctuation."""
     letters = unicodedata.normalize("NFKD", name.replace("\u2019", "'")[:200])
-    kept = "".join(c for c in letters if not unicodedata.combining(c)).casefold().replace("&", " and ").replace("'", "")
+    kept = "".join(c for c in letters if not unicodedata.combining(c)).casefold().translate(_LETTERS)
     return " ".join(re.sub(r"[^\w ]", " ", kept).split())
 
 
@@ -97,6 +139,32 @@ def _names() -> dict[str, Country]:
         if len(found) == 1:
             out.setdefault(name, found[0])
     return out
+
+
+@cache
+def _citizens() -> dict[str, str]:
+    """The country of every word for its citizens."""
+    rows = (line.partition(" ") for line in CITIZENSHIPS.split("\n") if line)
+    return {_plain(word): alpha2 for alpha2, _, words in rows for word in words.split(", ")}
+
+
+@cache
+def _subdivisions() -> dict[str, list[str]]:
+    """The names of every subdivision by its code, that of the standard first."""
+    text = files("mooring.actions.s1").joinpath("subdivisions.json").read_bytes()
+    table: dict[str, list[str]] = orjson.loads(text)
+    return table
+
+
+@cache
+def _subdivision_codes() -> dict[str, str]:
+    """The code of every subdivision by each of its names, where that means one alone. The standard's names come first."""
+    own: dict[str, set[str]] = {}
+    other: dict[str, set[str]] = {}
+    for code, names in _subdivisions().items():
+        for number, name in enumerate(names):
+            (other if number else own).setdefault(_plain(name), set()).add(code)
+    return {name: min(codes) for name, codes in {**other, **own}.items() if len(codes) == 1}
 
 
 def _turned(name: str) -> Iterator[str]:

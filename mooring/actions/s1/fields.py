@@ -113,7 +113,7 @@ def _matched(one: MappedField, scope: Mapping[str, Any], source: Any) -> dict[st
     return {"value": value, "source_value": source}
 
 
-def _country(matcher: str, source: Any) -> str:
+def _country(matcher: str, source: Any) -> str | dict[str, str]:
     from mooring.actions.s1 import countries  # only the few files that ask for it need the table
 
     return countries.matched(matcher, source) or UNMAPPED

@@ -17,6 +17,15 @@ COUNTRY_MATCHER: Final = re.compile(
     r"country_(?P<to>alpha2code|alpha3code|code|name)_by_(?P<by>alpha2code|alpha3code|country_code|country_name)"
 )
 """The named matchers of enums that turn one way to write a country into another."""
+PLACE_MATCHERS: Final = frozenset(
+    {
+        "country_alpha2code_by_citizenship",
+        "country_subdivisions_by_alpha2code",
+        "country_subdivision_code_by_subdivision_name",
+        "country_subdivision_name_by_subdivision_code",
+    }
+)
+"""The other named matchers of enums that read countries or parts of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from mooring.connectors.s1.expressions import S1Expression, compile_s1
 from mooring.connectors.s1.notes import Notes
 from mooring.connectors.s1.program import (
     COUNTRY_MATCHER,
+    PLACE_MATCHERS,
     Arg,
     CustomError,
     DataStep,
@@ -356,7 +357,8 @@ def _matcher(compiler: Compiler, given: Any, at: Location) -> str | tuple[tuple[
 
 
 def _is_known(matcher: str) -> bool:
-    return matcher == "document_file_format_from_extension" or COUNTRY_MATCHER.fullmatch(matcher) is not None
+    known = PLACE_MATCHERS | {"document_file_format_from_extension"}
+    return matcher in known or COUNTRY_MATCHER.fullmatch(matcher) is not None
 
 
 def _group(compiler: Compiler, name: str, raw: Mapping[str, Any], at: Location) -> DataStep:
