@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+from xml.etree import ElementTree as ET
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -167,6 +168,21 @@ def test_soap_is_wrapped_and_unwrapped(steps: Steps) -> None:
     )
     steps.up.on("/soap", answer(200, fault, "content-type: text/xml"))
     assert "No such worker" in refused(steps.ask("get_workers", body={"id": "8"}), 502)["message"]
+
+
+def test_an_envelope_of_ones_own(steps: Steps) -> None:
+    reply = b'<e:Envelope xmlns:e="urn:e"><e:Body><Found><Name>Ada</Name></Found></e:Body></e:Envelope>'
+    steps.up.on("/soap", answer(200, reply, "content-type: text/xml"))
+    name = "<Name>Eve</Name>&amp;$.x"
+    assert steps.run("own_envelope", body={"id": name})["data"] == {"Found": {"Name": "Ada"}}
+    root = ET.fromstring(steps.last.body)
+    assert [node.text for node in root.iter("Name")] == [name] and [node.text for node in root.iter("Key")] == ["ada"]
+    assert steps.last.header("soapaction") == '"urn:own"'
+    assert "needs a value" in refused(steps.ask("own_envelope", body={}), 422)["message"]
+
+    steps.run("envelope_of_elements", body={"id": "a<b"})
+    assert b"<s:Body><Find><Name>a&lt;b</Name></Find></s:Body>" in steps.last.body
+    assert b"UsernameToken" not in steps.last.body
 
 
 def test_files_go_up_and_come_down(steps: Steps) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final, Self
 from urllib.parse import quote, urlencode
+from xml.sax.saxutils import escape
 
 import orjson
 
@@ -266,7 +267,26 @@ class _Writer:
         action = fill(soap.action, self._scope) if soap.action is not None else None
         if isinstance(action, str):
             self._headers.setdefault("soapaction", ("SOAPAction", action if action.startswith('"') else f'"{action}"'))
+        if soap.envelope is not None:
+            return self._own_envelope(soap.envelope)
         return bodies.envelope(soap, content, user, password)
+
+    def _own_envelope(self, own: Any) -> bytes:
+        """The envelope that the file writes. Values in its text can't become elements."""
+        scope = {**self._scope, "pageIterator": self._page.value if self._page is not None else None}
+        if not isinstance(own, S1Expression):
+            return bodies.to_xml(fill(own, scope))
+        out = []
+        for part in own.parts or (own.safe(scope),):
+            value = part.run(scope) if isinstance(part, Placeholder) else part
+            if value is UNDEFINED or value is None:
+                source = part.source if isinstance(part, Placeholder) else own.source
+                raise errors.Unprocessable(f"the envelope needs a value that is not there: {source[:120]}")
+            out.append(escape(text(value)) if isinstance(part, Placeholder) else str(value))
+        whole = "".join(out).strip().encode()
+        if bodies.from_xml(whole) is None:
+            raise errors.Unprocessable("the envelope that the action writes is no XML")
+        return whole
 
     def _upload(self) -> bytes:
         upload = self._step.upload

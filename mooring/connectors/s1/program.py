@@ -98,10 +98,11 @@ class HttpStep:
 class Soap:
     """What a SOAP call has besides its HTTP request."""
 
-    operation: str
+    operation: str = ""
     action: Any = None
     namespaces: tuple[tuple[str, str], ...] = ()  # prefix, URI
     user_token: bool = True  # WS-Security UsernameToken from the credential
+    envelope: Any = None  # the file's own: an expression, or a tree of elements
 
 
 @dataclass(frozen=True, slots=True)

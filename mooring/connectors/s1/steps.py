@@ -245,10 +245,8 @@ def _paging(compiler: Compiler, given: Any, at: Location) -> PageRule:
 
 
 def _soap(compiler: Compiler, raw: Mapping[str, Any], at: Location) -> Soap:
-    operation = raw.get("soapOperation")
-    if raw.get("envelope") is not None:
-        raise CannotRun("it writes the SOAP envelope itself")
-    if not isinstance(operation, str):
+    operation, own = raw.get("soapOperation"), raw.get("envelope")
+    if own is None and not isinstance(operation, str):
         raise CannotRun("a SOAP request has no `soapOperation`")
     spaces = raw.get("namespaces")
     pairs = [
@@ -257,11 +255,13 @@ def _soap(compiler: Compiler, raw: Mapping[str, Any], at: Location) -> Soap:
         if isinstance(one, dict) and one.get("namespaceIdentifier") and one.get("namespace")
     ]
     action = raw.get("soapAction")
+    here: Location = (*at, "envelope")
     return Soap(
-        operation,
+        operation if isinstance(operation, str) else "",
         compiler.tree(action, (*at, "soapAction")) if action is not None else None,
         tuple(pairs),
         user_token=raw.get("useSoapContext") is not False,
+        envelope=compiler.expression(own, here) if isinstance(own, str) else compiler.tree(own, here),
     )
 
 
