@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mimetypes
-import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -13,37 +12,149 @@ import orjson
 from mooring.actions.s1.values import fill
 from mooring.connectors.s1.expressions import S1Expression
 from mooring.connectors.s1.program import DataStep, MappedField
-from mooring.protocol.expression_values import to_text
+from mooring.protocol.expression_values import to_text, truthy
 from mooring.protocol.expressions import UNDEFINED, ExpressionError
 
 UNMAPPED: Final = "unmapped_value"
-_PATTERNS: Final = ("%Y-%m-%d", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%d.%m.%Y", "%Y/%m/%d", "%d %b %Y", "%b %d, %Y")
+# What Python itself knows, wherever it runs: not what the machine's own tables add.
+_STANDARD: Final = frozenset(mimetypes.MimeTypes(()).types_map[True]) | frozenset(
+    mimetypes.MimeTypes(()).types_map[False]
+)
+_FORMATS: Final = frozenset(
+    [
+        "7z",
+        "aac",
+        "ai",
+        "avif",
+        "bz2",
+        "cer",
+        "crt",
+        "csv",
+        "dmg",
+        "docm",
+        "docx",
+        "dotm",
+        "dotx",
+        "dwg",
+        "dxf",
+        "emf",
+        "emz",
+        "eps",
+        "epub",
+        "exe",
+        "flac",
+        "gdoc",
+        "gif",
+        "gsheet",
+        "gslides",
+        "gz",
+        "heic",
+        "heif",
+        "ics",
+        "iso",
+        "jar",
+        "jpg",
+        "key",
+        "log",
+        "m4a",
+        "m4v",
+        "md",
+        "mkv",
+        "mov",
+        "mp4",
+        "msg",
+        "mpp",
+        "mpg",
+        "numbers",
+        "odf",
+        "odg",
+        "odp",
+        "ods",
+        "odt",
+        "oga",
+        "ogg",
+        "ogv",
+        "otf",
+        "ott",
+        "p12",
+        "pages",
+        "parquet",
+        "pem",
+        "pfx",
+        "potx",
+        "pps",
+        "ppsm",
+        "ppsx",
+        "pptm",
+        "pptx",
+        "ps",
+        "psd",
+        "pub",
+        "rar",
+        "rtf",
+        "svgz",
+        "tgz",
+        "tsv",
+        "ttf",
+        "vcf",
+        "vsd",
+        "vsdx",
+        "wav",
+        "webm",
+        "webp",
+        "wma",
+        "wmf",
+        "wmv",
+        "woff",
+        "woff2",
+        "wpd",
+        "wps",
+        "xlsb",
+        "xlsm",
+        "xlsx",
+        "xltm",
+        "xltx",
+        "xmind",
+        "xps",
+        "yaml",
+        "yml",
+        "zip",
+        "zst",
+    ]
+)
+# The eight of the original in its order, and three more.
+_PATTERNS: Final = (
+    *("%Y-%m-%d", "%Y/%m/%d", "%d/%m/%Y", "%d-%m-%Y", "%Y-%d-%m", "%Y/%d/%m", "%m/%d/%Y", "%m-%d-%Y"),
+    *("%d.%m.%Y", "%d %b %Y", "%b %d, %Y"),
+)
 
 
 def map_data(step: DataStep, data: Any, scope: Mapping[str, Any], *, strict: bool) -> Any:
     """Map one record, or each of a list; None where there is no data."""
-    external = fill(step.external, scope)
+    external = {"external": fill(step.external, scope)}
     if isinstance(data, list):
-        return [_record(step.fields, item, scope, external, strict=strict) for item in data]
-    if data is None or data is UNDEFINED:
+        return [_fields(step.fields, {**_object_of(item), **external}, scope, strict=strict) for item in data]
+    if not truthy(data):
         return None
-    return _record(step.fields, data, scope, external, strict=strict)
+    return _fields(step.fields, {**_object_of(data), **external}, scope, strict=strict)
 
 
-def _record(
-    fields: Sequence[MappedField], record: Any, scope: Mapping[str, Any], external: Any, *, strict: bool
-) -> dict[str, Any]:
-    inside = record if isinstance(record, Mapping) else {}
-    seen = {**scope, **inside, "external": external}
-    return _fields(fields, seen, strict=strict)
+def _object_of(record: Any) -> Mapping[str, Any]:
+    return record if isinstance(record, Mapping) else {}
 
 
-def _fields(fields: Sequence[MappedField], scope: Mapping[str, Any], *, strict: bool) -> dict[str, Any]:
+def _fields(fields: Sequence[MappedField], record: Any, base: Mapping[str, Any], *, strict: bool) -> dict[str, Any]:
+    """The fields of a record. They read the record, and where it has no such name what all of the action knows."""
+    seen = {**base, **_object_of(record)}
     out: dict[str, Any] = {}
     custom: dict[str, Any] = {}
     for one in fields:
         try:
-            value = _value(one, scope, strict=strict)
+            value = (
+                _object(one, record, seen, base, strict=strict)
+                if one.type == "object"
+                else _value(one, seen, strict=strict)
+            )
         except ExpressionError:
             continue  # as in the original: one field that can't be worked out does not cost the record
         if value is not UNDEFINED:
@@ -54,46 +165,43 @@ def _fields(fields: Sequence[MappedField], scope: Mapping[str, Any], *, strict: 
 
 
 def _value(one: MappedField, scope: Mapping[str, Any], *, strict: bool) -> Any:
-    if one.type == "object":
-        return _object(one, scope, strict=strict)
-    if one.values is not None:
+    if one.values is not None and not strict:
         found: Any = [v for tree in one.values if (v := fill(tree, scope)) is not UNDEFINED and v is not None]
     elif one.expression is not None:
         found = one.expression.evaluate(scope)
     else:
         found = UNDEFINED
-    if one.type == "enum" or one.matcher is not None:
-        if isinstance(found, list):
-            return [_matched(one, scope, item) for item in found]
-        if found is UNDEFINED and not isinstance(one.matcher, tuple):
+    if one.type == "enum" or (one.matcher is not None and not strict):
+        if one.matcher is None and (strict or found is UNDEFINED):
             return UNDEFINED
+        if isinstance(found, list) and not isinstance(one.matcher, tuple) and not strict:
+            return [_matched(one, scope, item) for item in found]
         return _matched(one, scope, None if found is UNDEFINED else found)
-    if found is UNDEFINED or found is None:
-        return UNDEFINED
-    return found if not one.array or isinstance(found, list) else [found]
+    wrapped = one.array and not strict and found is not UNDEFINED and found is not None
+    # A path with one match gives the match alone, so that a list of one would be none.
+    return [found] if wrapped and not isinstance(found, list) else found
 
 
-def _object(one: MappedField, scope: Mapping[str, Any], *, strict: bool) -> Any:
+def _object(one: MappedField, record: Any, seen: Mapping[str, Any], base: Mapping[str, Any], *, strict: bool) -> Any:
     if one.properties is None:
         if strict or one.expression is None:
             return UNDEFINED
-        found = one.expression.evaluate(scope)
+        found = one.expression.evaluate(seen)
         return UNDEFINED if found is None else found
-    if not one.array:
-        inner = _fields(one.properties, scope, strict=strict)
-        if one.values and isinstance(given := fill(one.values[0], scope), dict):
-            inner = {**given, **inner}
-        return inner or UNDEFINED
-    if one.values is not None:
-        items: Any = [fill(tree, scope) for tree in one.values]
-    elif one.expression is not None:
-        items = one.expression.evaluate(scope)
+    if one.array and one.values is not None:
+        items: Any = [fill(tree, seen) for tree in one.values]
+    elif one.array and one.expression is not None:
+        items = one.expression.evaluate(seen)
+        if not isinstance(items, list):
+            if not truthy(items):
+                return UNDEFINED
+            inner = _fields(one.properties, items, base, strict=strict)
+            return inner if strict else [inner]
     else:
-        return UNDEFINED
-    if items is UNDEFINED or items is None:
-        return UNDEFINED
-    listed = items if isinstance(items, list) else [items]
-    return [_record(one.properties, item, scope, scope.get("external"), strict=strict) for item in listed]
+        inner = _fields(one.properties, record, base, strict=strict)
+        given = fill(one.values[0], seen) if one.values else None
+        return {**given, **inner} if isinstance(given, dict) else inner
+    return [_fields(one.properties, item, base, strict=strict) for item in items if truthy(item)]
 
 
 def _matched(one: MappedField, scope: Mapping[str, Any], source: Any) -> dict[str, Any]:
@@ -128,8 +236,7 @@ def _is_true(expression: S1Expression, scope: Mapping[str, Any]) -> bool:
 
 def _file_format(source: Any) -> str:
     extension = str(source or "").rpartition(".")[2].lower()
-    known = f".{extension}" in mimetypes.types_map or f".{extension}" in mimetypes.common_types
-    return extension if known else UNMAPPED
+    return extension if extension in _FORMATS or f".{extension}" in _STANDARD else UNMAPPED
 
 
 def typecast(step: DataStep, data: Any) -> Any:
@@ -151,21 +258,19 @@ def _cast_record(fields: Sequence[MappedField], record: Any) -> Any:
 
 
 def _cast(one: MappedField, value: Any) -> Any:
-    if value is None:
-        return None
-    if isinstance(value, list) and one.type != "string":
-        return [_cast_one(one, item) for item in value]
-    if isinstance(value, list) and one.array:
+    if value is None or one.type == "enum":
         return value
+    if one.type == "object":
+        if isinstance(value, list):
+            return [_cast_record(one.properties or (), item) for item in value]
+        return _cast_record(one.properties or (), value)
+    if one.array and isinstance(value, list):
+        return value  # as in the original, lists of plain values stay as they are
     return _cast_one(one, value)
 
 
 def _cast_one(one: MappedField, value: Any) -> Any:
-    if one.type == "object":
-        return _cast_record(one.properties or (), value)
-    if one.type == "enum":
-        return value
-    if value is None or value == "":
+    if value == "":
         return None
     if one.type == "string":
         return orjson.dumps(value).decode() if isinstance(value, dict) else to_text(value)
@@ -183,13 +288,16 @@ def _number(value: Any) -> int | float | None:
         return int(value)
     if isinstance(value, int | float):
         return value
+    written = to_text(value).strip()
+    if written == "":
+        return 0  # of an empty list: an empty text has no number
     try:
-        found = float(str(value))
+        found = float(written) if "_" not in written else float("nan")
     except ValueError:
         return None
     if found != found or found in (float("inf"), float("-inf")):  # NaN is not itself
         return None
-    return int(found) if found.is_integer() and re.fullmatch(r"\s*[+-]?\d+\s*", str(value)) else found
+    return int(found) if found.is_integer() and abs(found) <= 2**53 else found
 
 
 def _moment(value: Any) -> str | None:
