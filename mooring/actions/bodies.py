@@ -83,16 +83,17 @@ def text(value: Any) -> str:
 
 def form(value: Any) -> bytes:
     """A form with nested names: `a[b]=1&c[0]=2`."""
-    return "&".join(f"{quote(name, safe='[]')}={quote_plus(item)}" for name, item in _flat(value, "")).encode()
+    return "&".join(f"{quote(name, safe='[]')}={quote_plus(item)}" for name, item in flat(value)).encode()
 
 
-def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
+def flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """The fields of a form with their nested names."""
     if isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _flat(item, f"{name}[{key}]" if name else str(key))
+            yield from flat(item, f"{name}[{key}]" if name else str(key))
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _flat(item, f"{name}[{index}]")
+            yield from flat(item, f"{name}[{index}]" if name else str(index))
     elif value is not UNDEFINED and value is not None:
         yield name, to_text(value)
 

@@ -293,7 +293,12 @@ class _Parser:
     def _list(self) -> _Node:
         items = self._items("]")
         runs = [item.run for item in items]
-        return self._node(lambda scope, item: [run(scope, item) for run in runs], *items)
+
+        def made(scope: Mapping[str, Any], item: Any) -> list[Any]:
+            values = (run(scope, item) for run in runs)
+            return [None if value is UNDEFINED else value for value in values]
+
+        return self._node(made, *items)
 
     def _object(self) -> _Node:
         items: list[tuple[str, _Node]] = []
@@ -308,9 +313,12 @@ class _Parser:
             if not closed:
                 self._expect(",")
         runs = [(key, node.run) for key, node in items]
-        return self._node(
-            lambda scope, item: {key: run(scope, item) for key, run in runs}, *(node for _, node in items)
-        )
+
+        def made(scope: Mapping[str, Any], item: Any) -> dict[str, Any]:
+            values = ((key, run(scope, item)) for key, run in runs)
+            return {key: value for key, value in values if value is not UNDEFINED}
+
+        return self._node(made, *(node for _, node in items))
 
     def _call(self, token: Token, known: Mapping[str, Function], *first: _Node) -> _Node:
         function = known.get(token.text)

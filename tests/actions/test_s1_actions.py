@@ -159,7 +159,7 @@ def test_soap_is_wrapped_and_unwrapped(steps: Steps) -> None:
     steps.up.on("/soap", answer(200, reply, "content-type: text/xml"))
     assert steps.run("get_workers", body={"id": "7"})["data"] == {"_type": "x", "Name": "Ada"}
     sent = steps.last.body.decode()
-    assert '<wd:Get_Workers><wd:Request version="v1"><wd:Id>7</wd:Id></wd:Request></wd:Get_Workers>' in sent
+    assert '<wd:Get_Workers><wd:Request wd:version="v1"><wd:Id>7</wd:Id></wd:Request></wd:Get_Workers>' in sent
     assert "<wsse:Username>ada</wsse:Username>" in sent and "pa$$w$&amp;rd</wsse:Password>" in sent
     assert steps.last.header("soapaction") == '"urn:get"'
     fault = (
@@ -183,6 +183,43 @@ def test_an_envelope_of_ones_own(steps: Steps) -> None:
     steps.run("envelope_of_elements", body={"id": "a<b"})
     assert b"<s:Body><Find><Name>a&lt;b</Name></Find></s:Body>" in steps.last.body
     assert b"UsernameToken" not in steps.last.body
+
+
+def test_pages_are_gathered_before_they_are_indexed(steps: Steps) -> None:
+    def page(_connection: Any, seen: Seen) -> bytes:
+        first = "after" not in seen.target
+        data = {"items": [{"id": "a"}], "next": "2"} if first else {"items": [{"id": "b"}, {"no": "id"}]}
+        return answer(200, json.dumps(data).encode(), "content-type: application/json")
+
+    steps.up.on("/indexed", page)
+    assert steps.run("pages_by_id")["data"] == {"a": {"id": "a"}, "b": {"id": "b"}}
+
+
+def test_a_single_record_over_soap_is_a_page_of_one(steps: Steps) -> None:
+    def page(_connection: Any, seen: Seen) -> bytes:
+        more = b"" if b"<wd:Page>" in seen.body else b"<Next>2</Next>"
+        name = b"Bob" if b"<wd:Page>" in seen.body else b"Ada"
+        inner = b"<List_Response><Worker><Name>" + name + b"</Name></Worker>" + more + b"</List_Response>"
+        whole = b'<e:Envelope xmlns:e="urn:e"><e:Body>' + inner + b"</e:Body></e:Envelope>"
+        return answer(200, whole, "content-type: text/xml")
+
+    steps.up.on("/soap", page)
+    assert steps.run("soap_pages")["data"] == [{"Name": "Ada"}, {"Name": "Bob"}]
+    assert b'<wd:Filter wd:kind="all">' in steps.last.body and b"<wd:Page>2</wd:Page>" in steps.last.body
+
+
+def test_the_words_of_a_fault_are_told_whatever_its_status(steps: Steps) -> None:
+    fault = (
+        b'<e:Envelope xmlns:e="http://schemas.xmlsoap.org/soap/envelope/"><e:Body><e:Fault>'
+        b"<faultstring>Invalid ID value</faultstring></e:Fault></e:Body></e:Envelope>"
+    )
+    steps.up.on("/soap", answer(500, fault, "content-type: text/xml"))
+    assert "Invalid ID value" in refused(steps.ask("get_workers", body={"id": "8"}), 502)["message"]
+
+
+def test_json_under_another_type_is_json(steps: Steps) -> None:
+    steps.up.on("/record", answer(200, b'\xef\xbb\xbf{"id": 7}', "content-type: text/plain"))
+    assert steps.run("whole_record")["data"] == {"raw": {"id": 7}, "few": {"a": 7, "c": [7, None]}}
 
 
 def test_files_go_up_and_come_down(steps: Steps) -> None:

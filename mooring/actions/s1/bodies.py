@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 from xml.parsers.expat import ExpatError
 
@@ -17,28 +19,77 @@ from mooring.protocol.expression_values import to_text
 _ENVELOPE: Final = "http://schemas.xmlsoap.org/soap/envelope/"
 _SECURITY: Final = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssecurity-secext-1.0.xsd"
 _PASSWORD: Final = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-username-token-profile-1.0#PasswordText"
+_NUMBER: Final = re.compile(
+    r"[+-]?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d{1,3})?", re.ASCII
+)  # no leading zeros: ids have them
 _NAME: Final = re.compile(r"[A-Za-z_][\w.-]*(?::[A-Za-z_][\w.-]*)?")
 
 
-def query(name: str, value: Any, style: str | None) -> list[tuple[str, str]]:
-    """One parameter of a query; a list in the style that is asked for, repeated without one."""
-    if not isinstance(value, list):
-        return [(name, text(value))]
-    if style == "comma":
-        return [(name, ",".join(map(text, value)))]
+@dataclass(slots=True)
+class Parameter:
+    """One parameter of a query: a text, or a list of them in a style (`arrayFormat`)."""
+
+    value: str | list[str]
+    style: str | None = None
+
+
+Query = dict[str, Parameter]
+_STYLES: Final = (None, "repeat", "brackets", "comma", "stringify")
+
+
+def add(query: Query, name: str, value: Any, style: str | None) -> None:
+    """Add a parameter. One that is given again becomes a list, in the style that was given last."""
+    texts: str | list[str] = [text(item) for item in value] if isinstance(value, list) else text(value)
+    before = query.get(name)
+    if before is not None:
+        old, new = (v if isinstance(v, list) else [v] for v in (before.value, texts))
+        texts, style = [*old, *new], style or before.style
+    query[name] = Parameter(texts, style)
+
+
+def pairs_of(query: Query) -> list[tuple[str, str]]:
+    """The query as it is sent: styles one after the other, as the npm packages `qs` and `@stackone/transport` do."""
+    out: list[tuple[str, str]] = []
+    for style in _STYLES:
+        for name, one in query.items():
+            if one.style == style:
+                out += _written(name, one.value, style)
+    return out
+
+
+def _written(name: str, value: str | list[str], style: str | None) -> list[tuple[str, str]]:
+    if isinstance(value, str):
+        if style is None or style == "comma":
+            return [(name, value)]
+        value = [value]
+    if style is None:
+        return [(f"{name}[{index}]", item) for index, item in enumerate(value)]
     if style == "stringify":
         return [(name, orjson.dumps(value).decode())]
-    return [(f"{name}[]" if style == "brackets" else name, text(item)) for item in value]
+    if style == "comma":
+        return [(name, ",".join(value))] if value else []
+    return [(f"{name}[]" if style == "brackets" else name, item) for item in value]
 
 
 def to_xml(value: Any) -> bytes:
-    """An object as XML; `@_name` is an attribute. Raises Unprocessable for what has no single root."""
+    """An object as XML, without a declaration; `@_name` is an attribute. Raises Unprocessable for what has no root."""
     import xmltodict
 
-    if not isinstance(value, Mapping) or len(value) != 1:
-        raise errors.Unprocessable("a body of XML is an object with one key, its root element")
+    if not isinstance(value, Mapping) or not value:
+        raise errors.Unprocessable("a body of XML is an object with its root element")
     _check_names(value)
-    return xmltodict.unparse(value, attr_prefix="@_", full_document=True).encode()
+    return xmltodict.unparse(_texts(value), attr_prefix="@_", full_document=False).encode()
+
+
+def _texts(value: Any) -> Any:
+    """The tree with its leaves as texts; an attribute without a value is none."""
+    if isinstance(value, Mapping):
+        plain = {k: to_text(v) if str(k).startswith("@_") and isinstance(v, list) else v for k, v in value.items()}
+        return {k: _texts(v) for k, v in plain.items() if v is not None or not str(k).startswith("@_")}
+    if isinstance(value, list):
+        inner = (_texts(item) for item in value)
+        return [one for item in inner for one in (item if isinstance(item, list) else [item])]
+    return value if value is None or isinstance(value, str) else to_text(value)
 
 
 def _check_names(value: Any) -> None:
@@ -62,7 +113,32 @@ def from_xml(raw: bytes) -> Any:
         found: Any = xmltodict.parse(raw, attr_prefix="@_", disable_entities=True)
     except (ValueError, ExpatError):
         return None
-    return found
+    return _typed(found)
+
+
+def _typed(value: Any) -> Any:
+    """The values of elements as the original has them: numbers that lose nothing and booleans; nothing is an empty text."""
+    if isinstance(value, Mapping):
+        return {key: item if key.startswith("@_") else _typed(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_typed(item) for item in value]
+    if not isinstance(value, str):
+        return "" if value is None else value
+    if value in ("true", "false"):
+        return value == "true"
+    return _number(value)
+
+
+def _number(written: str) -> Any:
+    if not _NUMBER.fullmatch(written):
+        return written
+    try:
+        whole = int(written)
+    except ValueError:
+        found = float(written)
+        exact = "e" in written.lower() or (to_text(found) == written.lstrip("+").rstrip("0").rstrip("."))
+        return (int(found) if found.is_integer() else found) if exact and math.isfinite(found) else written
+    return whole if abs(whole) <= 2**53 else written
 
 
 def envelope(soap: Soap, body: Any, user: str | None, password: str | None) -> bytes:
@@ -91,8 +167,9 @@ def _prefixed(value: Any, prefix: str | None) -> Any:
     out = {}
     for key, item in value.items():
         name = str(key)
-        bare = prefix is not None and ":" not in name and not name.startswith(("@_", "#"))
-        out[f"{prefix}:{name}" if bare else name] = _prefixed(item, prefix)
+        mark = "@_" if name.startswith("@_") else ""
+        bare = prefix is not None and ":" not in name and not name.startswith(("@_xmlns", "#"))
+        out[f"{mark}{prefix}:{name.removeprefix(mark)}" if bare else name] = _prefixed(item, prefix)
     return out
 
 

@@ -122,6 +122,7 @@ _FORMATS: Final = frozenset(
         "zst",
     ]
 )
+_AROUND: Final = {"inputs", "steps", "credentials", "context", "iterator", "intermediateSteps", "result", "external"}
 # The eight of the original in its order, and three more.
 _PATTERNS: Final = (
     *("%Y-%m-%d", "%Y/%m/%d", "%d/%m/%Y", "%d-%m-%Y", "%Y-%d-%m", "%Y/%d/%m", "%m/%d/%Y", "%m-%d-%Y"),
@@ -153,7 +154,7 @@ def _fields(fields: Sequence[MappedField], record: Any, base: Mapping[str, Any],
             value = (
                 _object(one, record, seen, base, strict=strict)
                 if one.type == "object"
-                else _value(one, seen, strict=strict)
+                else _value(one, record, seen, strict=strict)
             )
         except ExpressionError:
             continue  # as in the original: one field that can't be worked out does not cost the record
@@ -164,11 +165,13 @@ def _fields(fields: Sequence[MappedField], record: Any, base: Mapping[str, Any],
     return out
 
 
-def _value(one: MappedField, scope: Mapping[str, Any], *, strict: bool) -> Any:
+def _value(one: MappedField, record: Any, scope: Mapping[str, Any], *, strict: bool) -> Any:
     if one.values is not None and not strict:
         found: Any = [v for tree in one.values if (v := fill(tree, scope)) is not UNDEFINED and v is not None]
     elif one.expression is not None:
         found = one.expression.evaluate(scope)
+        if found is scope:  # `$`: the record, without what stands around it
+            found = {key: value for key, value in _object_of(record).items() if key not in _AROUND}
     else:
         found = UNDEFINED
     if one.type == "enum" or (one.matcher is not None and not strict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from xml.sax.saxutils import escape
 import orjson
 
 from mooring import errors
-from mooring.actions.bodies import Part, decoded, form, multipart, text
+from mooring.actions.bodies import Part, decoded, flat, form, multipart, text
 from mooring.actions.s1 import bodies
 from mooring.actions.s1.authorization import authorized
 from mooring.actions.s1.values import fill, holds, read
@@ -24,6 +25,7 @@ from mooring.connectors.s1.fields import field_name
 from mooring.connectors.s1.program import Arg, HttpStep, Program
 from mooring.kit import clock, ids
 from mooring.protocol import saml
+from mooring.protocol.expression_values import truthy
 from mooring.protocol.expressions import UNDEFINED, ExpressionError
 from mooring.protocol.headers import raw
 from mooring.protocol.urls import origin_of
@@ -119,7 +121,7 @@ class _Writer:
         self._scope = scope
         self._injection = injection
         self._page = page
-        self._query: list[tuple[str, str]] = []
+        self._query: bodies.Query = {}
         self._headers: dict[str, tuple[str, str]] = {}  # by lower-case name
         self._body: list[tuple[str, Any]] = []
         self._whole: Any = UNDEFINED  # a body that is given in one piece
@@ -137,9 +139,11 @@ class _Writer:
         injection = authorized(self._step, self._scope, self._injection)
         address, _, inline = url.partition("?")
         if self._step.raw_query:
-            own = "&".join(f"{quote(n, safe='[]$')}={quote(v, safe=_QUERY_SAFE)}" for n, v in self._query)
+            own = "&".join(
+                f"{quote(n, safe='[]$')}={quote(v, safe=_QUERY_SAFE)}" for n, v in bodies.pairs_of(self._query)
+            )
         else:
-            own = urlencode(self._query, quote_via=quote, safe="[]$" if self._strict else "")
+            own = urlencode(bodies.pairs_of(self._query), quote_via=quote, safe="")
         sent = raw([(name, value) for name, value in self._headers.values()])
         return Late(address, "&".join(filter(None, [inline, own])), sent, body, injection)
 
@@ -155,7 +159,7 @@ class _Writer:
                 subject=told.get("nameId", ""),
                 audience=told.get("audience") or issuer,
                 recipient=told.get("tokenEndpoint", ""),
-                private_key=_pem(told.get("key", "")),
+                private_key=pem_of(told.get("key", "")),
                 id=f"_{ids.random_uuid()}",
                 now=clock.now(),
                 lifetime=timedelta(seconds=int(lifetime) if lifetime.isdigit() else 600),
@@ -176,13 +180,13 @@ class _Writer:
         name = fill(arg.name, self._scope)
         name = "" if name is UNDEFINED or name is None else str(name)
         if arg.place == "query":
-            self._query += bodies.query(name, value, arg.array_format)
+            bodies.add(self._query, name, value, arg.array_format)
         elif arg.place == "headers":
             self._headers[name.lower()] = (name, text(value))
         elif (arg.inline and isinstance(value, str)) or (arg.spread and isinstance(value, list)):
             self._whole = value
-        elif arg.spread and isinstance(value, dict):
-            self._body += value.items()
+        elif arg.spread:
+            self._body += value.items() if isinstance(value, dict) else ()
         else:
             self._body.append((name, value))
 
@@ -194,7 +198,8 @@ class _Writer:
             if page.place == "body":
                 self._body = [(n, v) for n, v in self._body if n != name] + [(name, value)]
             else:
-                self._query = [(n, v) for n, v in self._query if n != name] + [(name, text(value))]
+                self._query.pop(name, None)
+                bodies.add(self._query, name, text(value), None)
 
     def _url(self) -> str:
         """Base URL and path, put together as they stand; what callers give is percent-encoded whole."""
@@ -226,11 +231,11 @@ class _Writer:
                 raise errors.Unprocessable(f"the address needs a value that is not there: {expression.source[:120]}")
             if not expression.is_constant:
                 self._guard_host(expression, str(value))
-            return str(value)
+            return str(value).replace(" ", "%20")
         out = []
         for part in expression.parts:
             if isinstance(part, str):
-                out.append(part)
+                out.append(part.replace(" ", "%20"))
                 continue
             value = part.run(self._scope)
             if value is UNDEFINED or value is None:
@@ -252,6 +257,10 @@ class _Writer:
             return content.encode()
         if "x-www-form-urlencoded" in kind:
             return form(content)
+        if kind.startswith("multipart/form-data"):
+            body, whole = multipart([Part(name, item.encode()) for name, item in flat(content)])
+            self._headers["content-type"] = ("content-type", whole)
+            return body
         if _XML.search(kind):
             return bodies.to_xml(content)
         self._headers.setdefault("content-type", ("content-type", "application/json"))
@@ -273,7 +282,8 @@ class _Writer:
 
     def _own_envelope(self, own: Any) -> bytes:
         """The envelope that the file writes. Values in its text can't become elements."""
-        scope = {**self._scope, "pageIterator": self._page.value if self._page is not None else None}
+        page = self._page.value if self._page is not None else None
+        scope = {**self._scope, "pageIterator": "" if page is None else page}
         if not isinstance(own, S1Expression):
             return bodies.to_xml(fill(own, scope))
         out = []
@@ -312,10 +322,13 @@ class _Writer:
 _QUERY_SAFE: Final = "!$&'()*+,;:@/?-._~[]"
 
 
-def _pem(key: str) -> str:
+def pem_of(key: str) -> str:
     """A key as PEM; some files keep its base64 alone."""
     if "-----BEGIN" in key:
         return key
+    with contextlib.suppress(ValueError):  # the file that SAP SuccessFactors gives: base64 of `key###more`
+        inner, mark, _ = base64.b64decode("".join(key.split()), validate=True).decode("ascii").partition("###")
+        key = inner if mark else key
     return f"-----BEGIN PRIVATE KEY-----\n{key.strip()}\n-----END PRIVATE KEY-----\n"
 
 
@@ -331,32 +344,53 @@ def _merged(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any] | None:
         before = out.get(name)
         if isinstance(before, dict) and isinstance(value, dict):
             out[name] = {**before, **value}
-        elif isinstance(before, list) and isinstance(value, list):
-            out[name] = [*before, *value]
+        elif isinstance(before, list):
+            out[name] = [*before, *(value if isinstance(value, list) else [value])]
         else:
             out[name] = value
     return out or None
 
 
 def understood(step: HttpStep, whole: Whole, scope: Mapping[str, Any]) -> Output:
-    """The output of an HTTP step whose answer is no refusal."""
+    """The output of an HTTP step whose answer is no refusal. One page of several is not indexed."""
+    if step.download is not None:
+        return _downloaded(step, whole)
+    content, fault = content_of(step, whole)
+    data = read(content, step.response.data, scope)
+    if step.paging is None:
+        data = indexed(step, data)
+    elif step.soap is not None and not isinstance(data, list):
+        data = [data] if truthy(data) else []  # XML has no lists: one record stands alone
+    return Output(data, content, whole.status, fault, whole.headers, whole)
+
+
+def content_of(step: HttpStep, whole: Whole) -> tuple[Any, str | None]:
+    """What an answer holds, read by its type, and the words of a SOAP fault."""
     content = whole.data
-    fault = None
     if _XML.search(whole.headers.get("content-type", "")) or step.soap is not None:
         parsed = bodies.from_xml(whole.body)
         content = parsed if parsed is not None else content
-    if step.soap is not None:
-        content, fault = bodies.unwrapped(content)
-    if step.download is not None:
-        return _downloaded(step, whole)
-    rule = step.response
-    data = read(content, rule.data, scope)
-    if rule.index_field is not None:
-        if isinstance(data, list):
-            data = {str(item.get(rule.index_field)): item for item in data if isinstance(item, dict)}
-        elif isinstance(data, dict) and not rule.collection:
-            data = {str(data.get(rule.index_field)): data}
-    return Output(data, content, whole.status, fault, whole.headers, whole)
+    elif isinstance(content, str):
+        content = _json_in(content)
+    return bodies.unwrapped(content) if step.soap is not None else (content, None)
+
+
+def indexed(step: HttpStep, data: Any) -> Any:
+    """Records by their `indexField`: those of a list with `collection`, an object alone without."""
+    name, collection = step.response.index_field, step.response.collection
+    if name is not None and isinstance(data, list) and collection:
+        return {text(item[name]): item for item in data if isinstance(item, dict) and truthy(item.get(name))}
+    if name is not None and isinstance(data, dict) and not collection and truthy(data.get(name)):
+        return {text(data[name]): data}
+    return data
+
+
+def _json_in(content: str) -> Any:
+    """JSON that was sent under another type, as many servers do."""
+    try:
+        return orjson.loads(content.lstrip("\ufeff"))
+    except orjson.JSONDecodeError:
+        return content
 
 
 def _downloaded(step: HttpStep, whole: Whole) -> Output:
@@ -395,8 +429,8 @@ def turned(step: HttpStep, whole: Whole, program: Program, scope: Mapping[str, A
     for rule in step.errors:
         if rule.received != whole.status:
             continue
-        seen = {**scope, "data": whole.data, "status": whole.status, "headers": dict(whole.headers)}
-        seen |= {"response": {"data": whole.data, "status": whole.status, "headers": dict(whole.headers)}}
+        told = {"data": content_of(step, whole)[0], "status": whole.status, "headers": dict(whole.headers)}
+        seen = {**scope, **told, "response": told}
         try:
             if not holds(rule.condition, seen, strict=program.strict):
                 continue
@@ -416,6 +450,6 @@ def next_token(step: HttpStep, output: Output, scope: Mapping[str, Any]) -> Any:
         found: Any = output.headers.get(rule.next.removeprefix("$.").lower())
     else:
         found = read(output.raw, rule.next, scope)
-    if found is UNDEFINED or found is None or found is False or found == "":
+    if found is UNDEFINED or found is None or isinstance(found, bool) or found == "":
         return None
-    return found if isinstance(found, str | int | dict) else str(found)
+    return found if isinstance(found, str | int | dict) else text(found)

@@ -182,8 +182,9 @@ class Runner:
             source = function.source.safe(scope) if function.source is not None else scope.get("result")
             if kind == "typecast":
                 return Output(data=typecast(function, None if source is UNDEFINED else source))
-            named = {n: s["output"]["data"] for n, s in self._scope["steps"].items()}
-            return Output(data=map_data(function, source, {**named, **scope}, strict=self._program.strict))
+            strict = self._program.strict
+            named = {} if strict else {n: s["output"]["data"] for n, s in self._scope["steps"].items()}
+            return Output(data=map_data(function, source, {**named, **scope}, strict=strict))
         if kind == "group_data":
             return Output(data=group(function, self._scope["steps"]))
         given = fill(function.parameters, scope)
@@ -206,6 +207,10 @@ class Runner:
         late = http.writer(step, self._program, scope, self._oauth, page)
         whole = await self._send(Call(step.method, "", "", [], None, wait=self._wait, late=late))
         turned = http.turned(step, whole, self._program, scope)
+        if turned is None and step.soap is not None and whole.status >= 400:
+            fault = http.content_of(step, whole)[1]
+            if fault is not None:
+                raise outcomes.refusal(self._connector, whole.status, whole, fault)
         if turned is not None and turned[0] >= 400:
             raise outcomes.refusal(self._connector, turned[0], whole, turned[1])
         if turned is None and not outcomes.judge(self._connector, (), whole):
@@ -237,6 +242,7 @@ class Runner:
             value = token if rule.mode == "cursor" else number
             output = await self._request(step, scope, Page(rule.key, rule.place, value))
             if not isinstance(output.data, list):
+                following = None
                 break
             if output.data and output.data == before:  # a provider that repeats itself
                 following = None
@@ -255,7 +261,7 @@ class Runner:
             token, number = following.token, following.number if following.number is not None else number
         if following is not None:
             self._next = cursor.encode(index, following)
-        data = records if isinstance(output.data, list) or records else output.data
+        data = http.indexed(step, records) if isinstance(output.data, list) or records else output.data
         return Output(
             data,
             output.raw,
@@ -280,6 +286,6 @@ class Runner:
         if rule.mode == "cursor":
             found = http.next_token(step, output, scope)
             return None if found is None or found == token else Cursor(found, None, 0)
-        if not output.data or (step.response.next is not None and http.next_token(step, output, scope) is None):
+        if not output.data:
             return None
         return Cursor(None, number + (len(output.data) if rule.mode == "offset" else 1), 0)
