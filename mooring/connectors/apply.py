@@ -68,18 +68,28 @@ class InBody:
         Raises BadRequest for a body that can't hold it.
         """
         if self.field is None:
-            return orjson.dumps({**_object(body), **self.values}), "application/json"
+            return orjson.dumps(_merged(_object(body), self.values)), "application/json"
         if content_type.partition(";")[0].strip().lower() == "application/x-www-form-urlencoded":
             pairs = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)
         else:  # the object alone, as a convenience
             pairs = [(self.field, orjson.dumps(_object(body)).decode())]
         inner = next((value for name, value in pairs if name == self.field), "")
-        whole = orjson.dumps({**_object(inner.encode()), **self.values}).decode()
+        whole = orjson.dumps(_merged(_object(inner.encode()), self.values)).decode()
         kept = [pair for pair in pairs if pair[0] != self.field]
         return urlencode([(self.field, whole), *kept]).encode(), "application/x-www-form-urlencoded"
 
 
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+
+
+def _merged(given: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The caller's object with the credential's values, inside of objects as well."""
+    out = dict(given)
+    for name, value in own.items():
+        before = out.get(name)
+        both = isinstance(before, Mapping) and isinstance(value, Mapping)
+        out[name] = _merged(before, value) if both else value  # type: ignore[arg-type]  # both are
+    return out
 
 
 def _object(body: bytes) -> dict[str, Any]:

@@ -13,6 +13,7 @@ EXAMPLES = {
     "account_sid": "AC" + 32 * "0",
     "api_domain": ("https://acme.pipedrive.com", "https://www.zohoapis.com.au"),
     "api_url": ("https://us1api.jobadder.com/v2", "https://acme.teamwork.com/"),
+    "authorize_url": ("https://go.zelt.app/oauth/authorize", "https://signin.example.com/authorize"),
     "authorization_host": "impl.workday.com",
     "base_url": ("https://redmine.example.com/tracker", "https://ansible.example.com"),
     "client_host": "usr57-services.dayforcehcm.com",
@@ -51,6 +52,7 @@ EXAMPLES = {
     "header_name": "X-Example-Token",
     "tenant_domain": "acme.eu.auth0.com",
     "tenant_host": "acme.mykronos.com",
+    "token_url": ("https://acme.brainier.com/oauth/token", "https://signin.example.com/token"),
     "user_id": "4212952002",
 }
 
