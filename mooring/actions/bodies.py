@@ -116,11 +116,15 @@ def _quoted(value: str) -> str:
     return value.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
 
 
+_URL_SAFE = str.maketrans("-_", "+/")
+
+
 def decoded(value: Any) -> bytes:
-    """The bytes of a base64 text. Raises Unprocessable."""
+    """The bytes of a base64 text, of either alphabet, padded or not. Raises Unprocessable."""
     if not isinstance(value, str):
         raise errors.Unprocessable("the content of the file is missing; give it as base64")
     try:
-        return base64.b64decode(value.partition(";base64,")[2] or value, validate=True)
+        bare = "".join((value.partition(";base64,")[2] or value).split()).translate(_URL_SAFE).rstrip("=")
+        return base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)
     except ValueError:
         raise errors.Unprocessable("the content of the file is not base64") from None

@@ -12,6 +12,7 @@ from typing import Any, Final
 MAX_TEXT: Final = 16 * 1024 * 1024  # characters in any text that an expression builds
 MAX_LIST_DEPTH: Final = 50  # a provider's answer must not exhaust the stack
 _NUMERIC = re.compile(r"[+-]?(?:\d{1,300}(?:\.\d{0,300})?|\.\d{1,300})(?:[eE][+-]?\d{1,4})?", re.ASCII)
+_EXPONENT: Final = re.compile(r"e([+-])0+(?=\d)")
 _EXACT = 2**53  # integers beyond this are not exact in JavaScript
 
 Number = int | float
@@ -164,7 +165,9 @@ def _float_text(value: float) -> str:
         return "NaN"
     if math.isinf(value):
         return "Infinity" if value > 0 else "-Infinity"
-    return str(int(value)) if value.is_integer() and abs(value) < 10**21 else repr(value)
+    if value.is_integer() and abs(value) < 10**21:
+        return str(int(value))
+    return _EXPONENT.sub(r"e\1", repr(value))  # JavaScript writes no zero before an exponent
 
 
 def _same(left: Any, right: Any) -> bool:

@@ -341,7 +341,10 @@ def test_records_are_mapped_and_cast(steps: Steps) -> None:
 def test_steps_are_grouped_repeated_skipped_and_may_fail(steps: Steps) -> None:
     steps.json("/one", {"items": [{"id": "a", "x": 1}, {"id": "b", "x": 2}]})
     steps.json("/two", {"items": [{"id": "a", "y": 3}]})
-    assert steps.run("grouped")["data"] == [{"id": "a", "x": 1, "y": 3}, {"id": "b", "x": 2}]
+    assert steps.run("grouped")["data"] == [
+        {"one": {"id": "a", "x": 1}, "two": {"id": "a", "y": 3}},
+        {"one": {"id": "b", "x": 2}},
+    ]
     steps.json("/failing", {}, status=404)
     steps.json("/items/a%20b", {"n": 1})
     steps.json("/items/c", {"n": 2})
@@ -373,3 +376,62 @@ def test_they_are_listed_with_their_schema(steps: Steps) -> None:
     assert schema["required"] == ["person"] and schema["properties"]["labels"]["type"] == "array"
     assert actions["steps_by_cursor"]["action_details"]["paged"] is True
     assert actions["steps_unified_people"]["schema_type"] == "unified"
+
+
+def test_a_file_inside_of_an_answer(steps: Steps) -> None:
+    content = base64.b64encode(b"%PDF").decode()
+    steps.json("/wrapped", {"file": {"content": content, "name": 'a"b.pdf', "type": "application/pdf"}})
+    got = steps.ask("download_inside")
+    assert got.content == b"%PDF" and got.headers["content-type"] == "application/pdf"
+    assert got.headers["content-disposition"] == 'attachment; filename="a_b.pdf"'
+    steps.json("/wrapped", {"file": {}})
+    assert "does not hold the file" in refused(steps.ask("download_inside"), 502)["message"]
+
+
+def test_redirects_to_a_file_are_followed(steps: Steps, ports: Ports) -> None:
+    with upstream_on(ports.spare[1]) as elsewhere:
+        elsewhere.on("/signed", answer(200, b"bytes", "content-type: application/pdf"))
+        steps.up.on("/file", answer(302, b"", "location: /second?x=1"))
+        steps.up.on("/second", answer(307, b"", "location: ../third"))
+        steps.up.on("/third", answer(200, b"\x89PNG", "content-type: image/png"))
+        assert steps.ask("download").content == b"\x89PNG"
+        assert [seen.target for seen in steps.up.seen[-3:]] == ["/file", "/second?x=1", "/third"]
+        assert all(steps.key in (seen.header("authorization") or "") for seen in steps.up.seen[-3:])
+
+        steps.up.on("/file", answer(302, b"", f"location: {elsewhere.url}/signed?sig=abc"))
+        told = refused(steps.ask("download"), 502)
+        assert "without TLS" in told["message"] and not elsewhere.seen
+
+        steps.up.on("/file", answer(302, b"", "location: /file"))
+        assert "more redirects" in refused(steps.ask("download"), 502)["message"]
+        assert len([seen for seen in steps.up.seen if seen.target == "/file"]) == 8
+
+
+def test_a_file_at_an_address_in_an_answer(steps: Steps) -> None:
+    steps.json("/told", {"link": "/there?token=1", "name": "there.csv"})
+    steps.up.on("/there", answer(200, b"a,b", "content-type: text/csv"))
+    got = steps.ask("download_behind")
+    assert got.content == b"a,b" and 'filename="there.csv"' in got.headers["content-disposition"]
+    assert steps.last.target == "/there?token=1" and steps.key in (steps.last.header("authorization") or "")
+    steps.json("/told", {})
+    assert "does not tell where" in refused(steps.ask("download_behind"), 502)["message"]
+
+
+def test_headers_that_the_file_writes_are_sent(steps: Steps) -> None:
+    steps.json("/own", {})
+    steps.run("own_headers")
+    assert steps.last.header("authorization") == f"Token {steps.key}" and steps.last.header("cookie") == "session=1"
+
+
+def test_a_file_has_the_type_of_its_name(steps: Steps) -> None:
+    steps.json("/upload", {"id": 1})
+    steps.run("upload_by_name", body={"content": "aGk-_w"})
+    assert b'filename="a.pdf"\r\nContent-Type: application/pdf\r\n\r\nhi>\xff' in steps.last.body
+    assert b'name="meta"\r\nContent-Type: application/json\r\n\r\n{"a":1}' in steps.last.body
+
+
+def test_a_composite_id_is_taken_apart_by_its_whole_names(steps: Steps) -> None:
+    steps.json("/teams/t-1/p:2", {"team": "t-1", "person": "p:2"})
+    steps.up.on("/teams/t-1/p%3A2", answer(200, b'{"team": "t-1", "person": "p:2"}', "content-type: application/json"))
+    made = "c28xIQ" + base64.urlsafe_b64encode(b"t:t-1,p:p\\:2").decode().rstrip("=")
+    assert steps.run("by_alias", path={"id": made})["data"]["id"] == made

@@ -33,6 +33,7 @@ _OTHER_NAMES: Final = {
     "laos": "LA",
     "macau": "MO",
     "macedonia": "MK",
+    "nauru": "NR",
     "north korea": "KP",
     "republic of korea": "KR",
     "russia": "RU",
@@ -109,7 +110,7 @@ def _found(by: str, value: Any) -> Country | None:
         return None
     text = str(value).strip()
     if by == "alpha2code":
-        return countries_by_alpha2.get(text.upper())
+        return countries_by_alpha2.get({"UK": "GB", "EL": "GR"}.get(text.upper(), text.upper()))
     if by == "alpha3code":
         return countries_by_alpha3.get(text.upper())
     if by == "country_code":

@@ -59,8 +59,11 @@ def composite(record: Mapping[str, Any], components: Sequence[tuple[str, str]]) 
     return _ID_PREFIX + _pack(",".join(parts).encode())
 
 
-def decomposed(value: Any) -> Any:
-    """The values inside of a composite id: one value alone, several by name. Anything else stays as it is."""
+def decomposed(value: Any, names: Mapping[str, str]) -> Any:
+    """The values inside of a composite id: one value alone, several by name. Anything else stays as it is.
+
+    `names` has the whole name of each that ids abbreviate (`alias`).
+    """
     if not isinstance(value, str) or not value.startswith(_ID_PREFIX):
         return value
     try:
@@ -70,7 +73,8 @@ def decomposed(value: Any) -> Any:
     pairs = [_COLON.split(part, maxsplit=1) for part in _UNESCAPED.split(text)]
     if not all(len(pair) == 2 for pair in pairs):
         return value
-    named = {_plain(key): _plain(item) for key, item in pairs}
+    plain = {_plain(key): _plain(item) for key, item in pairs}
+    named = {names.get(key, key): item for key, item in plain.items()}
     return next(iter(named.values())) if len(named) == 1 else named
 
 

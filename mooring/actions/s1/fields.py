@@ -326,15 +326,23 @@ def _iso(moment: datetime) -> str:
 
 
 def group(step: DataStep, steps: Mapping[str, Any]) -> Any:
-    """Put the data of several steps together: by step for one record, by the keys of the data for many."""
+    """Put the data of several steps together: by step for one record, else by the keys of the data and then by step."""
     found = {}
     for name in step.parameters["steps"]:
         output = (steps.get(name) or {}).get("output") or {}
-        found[name] = output.get("data")
+        if truthy(output.get("data")):
+            found[name] = output["data"]
     if step.parameters["single"]:
-        return found
+        return {name: _members(data) for name, data in found.items()}
     merged: dict[str, dict[str, Any]] = {}
-    for data in found.values():
-        for key, record in data.items() if isinstance(data, Mapping) else ():
-            merged.setdefault(str(key), {}).update(record if isinstance(record, Mapping) else {"value": record})
+    for name, data in found.items():
+        for key, record in _members(data).items():
+            merged.setdefault(key, {})[name] = _members(record)
     return list(merged.values())
+
+
+def _members(data: Any) -> dict[str, Any]:
+    """What an object, or a list by its positions, holds."""
+    if isinstance(data, list):
+        return {str(index): item for index, item in enumerate(data)}
+    return {str(key): value for key, value in data.items()} if isinstance(data, Mapping) else {}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import mimetypes
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any, Final, Self
+from typing import Any, Final
 from urllib.parse import quote, urlencode
 from xml.sax.saxutils import escape
 
@@ -98,16 +99,21 @@ class Output:
 
 
 def writer(
-    step: HttpStep, program: Program, scope: Mapping[str, Any], oauth: bool, page: Page | None
+    step: HttpStep, program: Program, scope: Mapping[str, Any], oauth: bool, page: Page | None, sent: list[str]
 ) -> Callable[[Mapping[str, Any], Injection], Late]:
-    """The request of a step, written as soon as the credential is open: after a renewal, it is written again."""
+    """The request of a step, written as soon as the credential is open: after a renewal, it is written again.
+
+    Its address is added to `sent`.
+    """
 
     def write(credential: Mapping[str, Any], injection: Injection) -> Late:
         seen = {**scope, "credentials": Credentials(credential, oauth=oauth)}
         try:
-            return _Writer(step, program, seen, injection, page).late()
+            late = _Writer(step, program, seen, injection, page).late()
         except ExpressionError as e:
             raise errors.ProviderError(f"an expression of the action can't be worked out: {e}") from None
+        sent.append(late.url)
+        return late
 
     return write
 
@@ -144,8 +150,19 @@ class _Writer:
             )
         else:
             own = urlencode(bodies.pairs_of(self._query), quote_via=quote, safe="")
+        injection = self._with_own(injection)
         sent = raw([(name, value) for name, value in self._headers.values()])
         return Late(address, "&".join(filter(None, [inline, own])), sent, body, injection)
+
+    def _with_own(self, injection: Injection) -> Injection:
+        """The request with headers of the file that no caller could send. What is the credential stays as it is."""
+        taken = {name for name, _ in injection.headers}
+        own = []
+        for name in ("authorization", "cookie"):
+            found = self._headers.pop(name, None)
+            if found is not None and name.encode() not in taken and injection.signature is None:
+                own += raw([found])
+        return replace(injection, headers=[*injection.headers, *own]) if own else injection
 
     def _assert(self, given: Mapping[str, Any]) -> None:
         """Put a signed assertion into the body. What its definition leaves out is what SAP SuccessFactors wants."""
@@ -191,7 +208,7 @@ class _Writer:
             self._body.append((name, value))
 
     def _turn(self, page: Page) -> None:
-        items = page.value.items() if isinstance(page.value, dict) else None
+        items = page.value.items() if isinstance(page.value, dict) and page.place == "query" else None
         for name, value in (
             [(f"{page.name}[{k}]", v) for k, v in items] if items is not None else [(page.name, page.value)]
         ):
@@ -208,10 +225,11 @@ class _Writer:
             base = self._injection.base_url
             if path.startswith(("https://", "http://")):
                 return path
-            if path and not path.startswith(("/", "?")):
+            if path and not path.startswith(("/", "?")) and not base.endswith("/"):
                 base += "/"
-            return base + path
-        return self._address(self._step.base) + path
+            return (base.rstrip("/") if path.startswith("/") else base) + path
+        base = self._address(self._step.base)
+        return (base.rstrip("/") if path.startswith("/") else base) + path
 
     def _guard_host(self, expression: S1Expression, value: str) -> None:
         """An address that is a caller's or an answer's value stays on the account's own host (rule P1)."""
@@ -231,11 +249,11 @@ class _Writer:
                 raise errors.Unprocessable(f"the address needs a value that is not there: {expression.source[:120]}")
             if not expression.is_constant:
                 self._guard_host(expression, str(value))
-            return str(value).replace(" ", "%20")
+            return quote(str(value), safe=_ADDRESS_SAFE)
         out = []
         for part in expression.parts:
             if isinstance(part, str):
-                out.append(part.replace(" ", "%20"))
+                out.append(quote(part, safe=_ADDRESS_SAFE))
                 continue
             value = part.run(self._scope)
             if value is UNDEFINED or value is None:
@@ -278,7 +296,8 @@ class _Writer:
             self._headers.setdefault("soapaction", ("SOAPAction", action if action.startswith('"') else f'"{action}"'))
         if soap.envelope is not None:
             return self._own_envelope(soap.envelope)
-        return bodies.envelope(soap, content, user, password)
+        spaces = tuple((text(prefix), text(uri)) for prefix, uri in fill([*map(list, soap.namespaces)], self._scope))
+        return bodies.envelope(replace(soap, namespaces=spaces), content, user, password)
 
     def _own_envelope(self, own: Any) -> bytes:
         """The envelope that the file writes. Values in its text can't become elements."""
@@ -302,23 +321,29 @@ class _Writer:
         upload = self._step.upload
         assert upload is not None
         content = decoded(fill(upload.content, self._scope))
-        kind = fill(upload.content_type, self._scope)
-        kind = kind if isinstance(kind, str) and kind else "application/octet-stream"
+        name, filename = (fill(v, self._scope) for v in (upload.field_name, upload.filename))
+        kind = self._type(upload.content_type) or (mimetypes.guess_type(str(filename))[0] if filename else None)
+        kind = kind or "application/octet-stream"
         if upload.field_name is None:
             self._headers["content-type"] = ("content-type", kind)
             return content
-        name, filename = (fill(v, self._scope) for v in (upload.field_name, upload.filename))
         parts: list[Part] = []
-        for key, value, condition in upload.more:
+        for key, value, condition, written in upload.more:
             found = fill(value, self._scope)
             if holds(condition, self._scope, strict=self._strict) and found is not UNDEFINED and found is not None:
-                parts.append(Part(str(fill(key, self._scope)), text(found).encode()))
+                own = self._type(written)
+                parts.append(Part(str(fill(key, self._scope)), text(found).encode(), None, own))
         parts.append(Part(str(name), content, str(filename) if filename else "file", kind))
         body, whole = multipart(parts)
         self._headers["content-type"] = ("content-type", whole)
         return body
 
+    def _type(self, written: Any) -> str | None:
+        found = fill(written, self._scope)
+        return re.sub(r"[\r\n]", " ", found) if isinstance(found, str) and found else None
 
+
+_ADDRESS_SAFE: Final = "!#$%&'()*+,/:;=?@[]~"
 _QUERY_SAFE: Final = "!$&'()*+,;:@/?-._~[]"
 
 
@@ -353,8 +378,6 @@ def _merged(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any] | None:
 
 def understood(step: HttpStep, whole: Whole, scope: Mapping[str, Any]) -> Output:
     """The output of an HTTP step whose answer is no refusal. One page of several is not indexed."""
-    if step.download is not None:
-        return _downloaded(step, whole)
     content, fault = content_of(step, whole)
     data = read(content, step.response.data, scope)
     if step.paging is None:
@@ -375,10 +398,10 @@ def content_of(step: HttpStep, whole: Whole) -> tuple[Any, str | None]:
     return bodies.unwrapped(content) if step.soap is not None else (content, None)
 
 
-def indexed(step: HttpStep, data: Any) -> Any:
-    """Records by their `indexField`: those of a list with `collection`, an object alone without."""
+def indexed(step: HttpStep, data: Any, *, gathered: bool = False) -> Any:
+    """Records by their `indexField`: those of a list with `collection` or of several pages, an object alone without."""
     name, collection = step.response.index_field, step.response.collection
-    if name is not None and isinstance(data, list) and collection:
+    if name is not None and isinstance(data, list) and (collection or gathered):
         return {text(item[name]): item for item in data if isinstance(item, dict) and truthy(item.get(name))}
     if name is not None and isinstance(data, dict) and not collection and truthy(data.get(name)):
         return {text(data[name]): data}
@@ -391,37 +414,6 @@ def _json_in(content: str) -> Any:
         return orjson.loads(content.lstrip("\ufeff"))
     except orjson.JSONDecodeError:
         return content
-
-
-def _downloaded(step: HttpStep, whole: Whole) -> Output:
-    kind = whole.headers.get("content-type", "application/octet-stream")
-    disposition = whole.headers.get("content-disposition")
-    encoding = (step.download or {}).get("encoding")
-    content: Any = (
-        whole.body.decode("utf-8", "replace") if encoding == "utf8" else base64.b64encode(whole.body).decode()
-    )
-    name = re.search(r'filename="?([^";]+)', disposition or "")
-    meta = {
-        "contentType": kind,
-        "contentLength": len(whole.body),
-        "fileName": name[1] if name else None,
-        "lastModified": whole.headers.get("last-modified"),
-        "etag": whole.headers.get("etag"),
-    }
-    more = {"contentDisposition": disposition, "fileMetadata": meta, "finalUrl": whole.url}
-    return Output(FileData(content, whole), content, whole.status, None, whole.headers, whole, more)
-
-
-class FileData(str):
-    """The content of a downloaded file as a text that remembers the answer it came in."""
-
-    __slots__ = ("whole",)
-    whole: Whole
-
-    def __new__(cls, content: str, whole: Whole) -> Self:
-        self = super().__new__(cls, content)
-        self.whole = whole
-        return self
 
 
 def turned(step: HttpStep, whole: Whole, program: Program, scope: Mapping[str, Any]) -> tuple[int, str | None] | None:

@@ -9,10 +9,11 @@ from typing import Any, Final
 from mooring import errors
 from mooring.actions import outcomes
 from mooring.actions.inputs import Arguments
-from mooring.actions.s1 import cursor, http, jwt
+from mooring.actions.s1 import cursor, downloads, http, jwt
 from mooring.actions.s1.cursor import Cursor
+from mooring.actions.s1.downloads import FileData
 from mooring.actions.s1.fields import group, map_data, typecast
-from mooring.actions.s1.http import FileData, Output, Page
+from mooring.actions.s1.http import Output, Page
 from mooring.actions.s1.values import fill, holds
 from mooring.connectors.actions import Action
 from mooring.connectors.definition import Connector
@@ -71,7 +72,8 @@ class Runner:
         self._arguments = arguments
         self._wait = wait
         self._oauth = account.method in self._program.oauth
-        inputs = {name: cursor.decomposed(value) for name, value in arguments.values.items()}
+        names = {alias: name for one in self._program.ids for name, alias in one.components}
+        inputs = {name: cursor.decomposed(value, names) for name, value in arguments.values.items()}
         if arguments.page_size is not None:
             inputs.setdefault("page_size", arguments.page_size)
         if arguments.next is not None:
@@ -204,7 +206,8 @@ class Runner:
         return Output(data=made, more=made)
 
     async def _request(self, step: HttpStep, scope: dict[str, Any], page: Page | None) -> Output:
-        late = http.writer(step, self._program, scope, self._oauth, page)
+        sent: list[str] = []
+        late = http.writer(step, self._program, scope, self._oauth, page, sent)
         whole = await self._send(Call(step.method, "", "", [], None, wait=self._wait, late=late))
         turned = http.turned(step, whole, self._program, scope)
         if turned is None and step.soap is not None and whole.status >= 400:
@@ -215,12 +218,40 @@ class Runner:
             raise outcomes.refusal(self._connector, turned[0], whole, turned[1])
         if turned is None and not outcomes.judge(self._connector, (), whole):
             return Output(status=whole.status, headers=whole.headers)
+        if step.download is not None:
+            return await self._file(step, scope, whole, sent[-1])
         output = http.understood(step, whole, scope)
         if step.soap is not None and output.message is not None:
             raise outcomes.refusal(self._connector, 500, whole, output.message)
         if turned is not None:
             output.status, output.message = turned
         return output
+
+    async def _file(self, step: HttpStep, scope: dict[str, Any], whole: Whole, at: str) -> Output:
+        """A file: behind redirects, inside of an answer, or at an address that an answer tells."""
+        whole, at = await self._followed(step, whole, at, with_credential=True)
+        told = http.content_of(step, whole)[0]
+        address = downloads.address_in(step, whole, scope, at)
+        if address is not None:
+            forward = (step.download or {}).get("forwardAuth") is True
+            whole = await self._fetched(address, with_credential=forward)
+            whole, _ = await self._followed(step, whole, address, with_credential=forward)
+        return downloads.output_of(step, whole, told, scope)
+
+    async def _followed(self, step: HttpStep, whole: Whole, at: str, *, with_credential: bool) -> tuple[Whole, str]:
+        most = (step.download or {}).get("maxRedirects")
+        left = most if isinstance(most, int) else downloads.MOST_REDIRECTS
+        while (address := downloads.next_address(step, whole, at)) is not None:
+            if left <= 0:
+                raise errors.ProviderError("the file is behind more redirects than are followed")
+            whole, at, left = await self._fetched(address, with_credential=with_credential), address, left - 1
+        return whole, at
+
+    async def _fetched(self, address: str, *, with_credential: bool) -> Whole:
+        late = downloads.fetcher(address, with_credential=with_credential)
+        whole = await self._send(Call("GET", "", "", [], None, wait=self._wait, late=late))
+        outcomes.judge(self._connector, (), whole)
+        return whole
 
     async def _pages(self, index: int, step: HttpStep, scope: dict[str, Any]) -> Output:
         """Gather as many records as were asked for; what a page of the provider has beyond them comes with the next."""
@@ -261,7 +292,7 @@ class Runner:
             token, number = following.token, following.number if following.number is not None else number
         if following is not None:
             self._next = cursor.encode(index, following)
-        data = http.indexed(step, records) if isinstance(output.data, list) or records else output.data
+        data = http.indexed(step, records, gathered=True)
         return Output(
             data,
             output.raw,

@@ -36,7 +36,7 @@ def read(data: Any, path: str | None, scope: Mapping[str, Any]) -> Any:
     if path is None:
         return data
     text = path.strip()
-    if text.startswith(("{{", "${")) or "[" in text:
+    if text.startswith(("{{", "${")) or "[" in text or ".." in text or text.endswith(".length"):
         from mooring.connectors.s1.expressions import compile_s1
 
         inside = dict(data) if isinstance(data, Mapping) else {}

@@ -16,7 +16,7 @@ from mooring.connectors.s1.kept import Kept, read_kept
 from mooring.connectors.s1.notes import Notes
 from mooring.connectors.s1.oauth import oauth_block, token_requests
 from mooring.connectors.s1.probe import probe
-from mooring.connectors.s1.requests import Request, requests_of
+from mooring.connectors.s1.requests import Request, certificate_pair, requests_of
 from mooring.connectors.s1.signing import Unsignable, sign_block
 from mooring.connectors.s1.translate import Untranslatable, credentials_in, translate
 from mooring.connectors.url_rules import authority, has_fixed_domain, is_host_safe, is_url_safe
@@ -29,6 +29,7 @@ URL_PATTERN: Final = r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*
 _KNOWN: Final = frozenset(
     {
         "type",
+        "certificates",
         "label",
         "grantType",
         "support",
@@ -182,7 +183,7 @@ def _api_key(method: Method, given: Mapping[str, Any], at: Location) -> dict[str
 
 
 def _identity(method: Method) -> dict[str, str] | None:
-    """The client certificate of the token request, which calls show as well, or that of every action."""
+    """The method's own client certificate, that of the token request, which calls show as well, or that of every action."""
     requests = method.requests or [
         request
         for index, action in enumerate(method.notes.bundle.data.get("actions", []))
@@ -190,7 +191,8 @@ def _identity(method: Method) -> dict[str, str] | None:
         for request in requests_of(action, ("actions", index))
     ]
     pairs = {request.certificates for request in (requests[:1] if method.requests else requests)}
-    pair = pairs.pop() if len(pairs) == 1 else None
+    own = certificate_pair(method.raw.get("certificates"))
+    pair = own or (pairs.pop() if len(pairs) == 1 else None)
     texts = [method.text(text, method.at) for text in pair or ()]
     if len(texts) != 2 or texts[0] is None or texts[1] is None:
         return None

@@ -100,7 +100,7 @@ class Soap:
 
     operation: str = ""
     action: Any = None
-    namespaces: tuple[tuple[str, str], ...] = ()  # prefix, URI
+    namespaces: tuple[tuple[Any, Any], ...] = ()  # prefix, URI
     user_token: bool = True  # WS-Security UsernameToken from the credential
     envelope: Any = None  # the file's own: an expression, or a tree of elements
 
@@ -113,7 +113,7 @@ class Upload:
     content_type: Any = None
     field_name: Any = None
     filename: Any = None
-    more: tuple[tuple[Any, Any, S1Expression | None], ...] = ()  # name, value, condition
+    more: tuple[tuple[Any, Any, S1Expression | None, Any], ...] = ()  # name, value, condition, content type
 
 
 @dataclass(frozen=True, slots=True)

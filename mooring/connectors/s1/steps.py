@@ -180,7 +180,7 @@ def _args(compiler: Compiler, given: Any, at: Location) -> list[Arg]:
                 name=compiler.tree(raw.get("name", ""), (*here, "name")),
                 value=compiler.tree(raw.get("value"), (*here, "value")),
                 place=place,  # type: ignore[arg-type]  # one of the values above
-                condition=compiler.expression(condition, (*here, "condition")) if condition is not None else None,
+                condition=compiler.expression(condition, (*here, "condition")) if condition not in (None, "") else None,
                 spread=raw.get("spread") is True,
                 inline=raw.get("inline") is True,
                 array_format=style if style in {"repeat", "brackets", "comma", "stringify"} else None,
@@ -250,7 +250,7 @@ def _soap(compiler: Compiler, raw: Mapping[str, Any], at: Location) -> Soap:
         raise CannotRun("a SOAP request has no `soapOperation`")
     spaces = raw.get("namespaces")
     pairs = [
-        (str(one["namespaceIdentifier"]), str(one["namespace"]))
+        (compiler.tree(one["namespaceIdentifier"], at), compiler.tree(one["namespace"], at))
         for one in (spaces if isinstance(spaces, list) else [])
         if isinstance(one, dict) and one.get("namespaceIdentifier") and one.get("namespace")
     ]
@@ -277,8 +277,9 @@ def _upload(compiler: Compiler, name: str, raw: Mapping[str, Any], at: Location)
         if isinstance(one, dict) and "name" in one:
             here: Location = (*at, "additionalFields", index)
             condition = one.get("condition")
-            compiled = compiler.expression(condition, here) if condition is not None else None
-            more.append((compiler.tree(one["name"], here), compiler.tree(one.get("value"), here), compiled))
+            compiled = compiler.expression(condition, here) if condition not in (None, "") else None
+            kind = compiler.tree(one.get("contentType"), here)
+            more.append((compiler.tree(one["name"], here), compiler.tree(one.get("value"), here), compiled, kind))
     return Upload(
         tree["content"], tree.get("contentType"), tree.get("fieldName", "file"), tree.get("filename"), tuple(more)
     )
@@ -286,7 +287,13 @@ def _upload(compiler: Compiler, name: str, raw: Mapping[str, Any], at: Location)
 
 def _download(raw: Mapping[str, Any]) -> dict[str, Any]:
     given = raw.get("response")
-    return {"encoding": str(raw.get("encoding") or "base64"), **(given if isinstance(given, dict) else {})}
+    most = raw.get("maxRedirects")
+    own = {
+        "encoding": str(raw.get("encoding") or "base64"),
+        "followRedirects": raw.get("followRedirects") is not False and most != 0,
+        "maxRedirects": most if isinstance(most, int) else None,
+    }
+    return {**(given if isinstance(given, dict) else {}), **own}
 
 
 def _mapping(compiler: Compiler, name: str, raw: Mapping[str, Any], at: Location) -> DataStep:

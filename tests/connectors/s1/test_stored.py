@@ -127,3 +127,17 @@ def test_a_host_that_comes_with_the_token_is_limited(tmp_path: Any) -> None:
     assert oauth2 is not None
     assert oauth2.keep_patterns["region"] == "[A-Za-z0-9.-]+"
     assert any("`region` decides a host" in str(w) for w in loaded.warnings)
+
+
+def test_a_method_has_a_client_certificate(tmp_path: Any) -> None:
+    text = (FILES / "stored" / "stored.connector.s1.yaml").read_text().replace("@SCRIPTED@", "https://api.example.com")
+    mutual = "certificates: {certs: [$.credentials.cert], keys: [$.credentials.certKey]}"
+    text = text.replace("      label: OAuth 2.0\n", f"      label: OAuth 2.0\n      {mutual}\n")
+    fields = "{key: cert, label: C, type: text_area}\n        - "
+    fields += "{key: certKey, label: K, type: text_area, secret: true}\n        - "
+    main = tmp_path / "stored.connector.s1.yaml"
+    main.write_text(text.replace("{key: domain,", fields + "{key: domain,"))
+    loaded = load_s1(main, strict=True)
+    method = loaded.connector.auth["oauth2"]
+    assert method.mtls is not None and [template.source for template in method.mtls] == ["${cert}", "${certKey}"]
+    assert [str(w) for w in loaded.warnings] == []
