@@ -60,6 +60,7 @@ class Method:
     setup: dict[str, dict[str, Any]] = field(default_factory=dict)  # what the operator types
     requests: list[Request] = field(default_factory=list)  # of the refresh action
     kept: Kept = field(default_factory=Kept)  # what answers of the provider leave
+    scopes: str = ""  # the preset of a field of that name
 
     @property
     def names(self) -> dict[str, str]:
@@ -72,9 +73,12 @@ class Method:
         if isinstance(value, bool) or not isinstance(value, str | int):
             return None
         try:
-            translated = self._translated(value, seen)
-            used = compile_template(translated).names
-            for missing in sorted(used & (credentials_in(str(value), self.names) - set(self.names))):
+            used = compile_template(self._translated(value, seen)).names
+            unknown = used & (credentials_in(str(value), self.names) - set(self.names))
+            if self.oauth and "scopes" in unknown:
+                self.notes.lenient(at, "the scopes are the auth config's; this is left out")
+                return None
+            for missing in sorted(unknown):
                 self.notes.lenient(at, f"`{missing[:80]}` is no field of this method; the end user is asked for it")
                 self.config[missing] = {"label": humanise(missing), "secret": SECRET_NAME.search(missing) is not None}
             return self._translated(value, seen)
@@ -100,6 +104,9 @@ def auth_method(key: str, raw: Mapping[str, Any], at: Location, notes: Notes, ba
         notes.lenient((*at, "setupFields"), f"`{twice}` is in both lists of fields; the operator is asked for it")
         del method.config[twice]
     if method.oauth:
+        for fields in (method.setup, method.config):
+            own = fields.pop("scopes", {})  # auth configs have a setting of that name anyway
+            method.scopes = str(own.get("default") or method.scopes)
         method.requests = token_requests(raw, at)
         method.kept = read_kept(
             authorization, (*at, "authorization"), raw.get("refreshAuthentication"), method.requests

@@ -6,10 +6,12 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from mooring.connectors.s1.expressions import compile_s1
 from mooring.connectors.s1.fields import SECRET_NAME
 from mooring.connectors.s1.kept import Kept
 from mooring.connectors.s1.requests import Request, requests_of
 from mooring.connectors.yaml_source import Location
+from mooring.protocol.expression_lexer import ExpressionError
 
 if TYPE_CHECKING:
     from mooring.connectors.s1.auth import Method
@@ -58,7 +60,7 @@ def oauth_block(method: Method, given: Mapping[str, Any], at: Location) -> dict[
         out["refresh_url"] = action_url
     out["token_params"] = _params(method, given, "tokenParams", at, _TOKEN)
     out["token_headers"] = _params(method, given, "customHeaders", at, {"authorization", "content-type"})
-    if (scopes := _scopes(given)) is not None:
+    if (scopes := _scopes(given, method.scopes)) is not None:
         out["scopes"] = scopes
     separator = given.get("scopeDelimiter")
     if isinstance(separator, str) and 0 < len(separator) <= 3:
@@ -156,13 +158,22 @@ def _params(method: Method, given: Mapping[str, Any], name: str, at: Location, o
     return out
 
 
-def _scopes(given: Mapping[str, Any]) -> list[str] | None:
+def _scopes(given: Mapping[str, Any], preset: str) -> list[str] | None:
+    """The scopes that are asked for unless an auth config says else: those that an expression has without credentials."""
     raw = given.get("scopes")
     if not raw and isinstance(given.get("authorizationParams"), dict):
         raw = given["authorizationParams"].get("scope")
-    if isinstance(raw, str) and not re.search(r"\$\{|\{\{|^\$", raw):
+    if isinstance(raw, str) and re.search(r"\$\{|\{\{|^\$", raw):
+        known = {"credentials": {"scopes": preset} if preset else {}}
+        try:
+            raw = compile_s1(raw, strict=False).evaluate(known)
+        except ExpressionError:
+            raw = None
+    if not raw or not isinstance(raw, str | list):
+        raw = preset
+    if isinstance(raw, str):
         separator = given.get("scopeDelimiter")
         raw = raw.split(separator) if isinstance(separator, str) and separator.strip() else raw.split()
-    if not isinstance(raw, list):
+    if not raw:
         return None  # the operator gives them, in the auth config
     return list(dict.fromkeys(s.strip() for s in raw if isinstance(s, str) and s.strip()))

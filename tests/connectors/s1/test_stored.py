@@ -141,3 +141,26 @@ def test_a_method_has_a_client_certificate(tmp_path: Any) -> None:
     method = loaded.connector.auth["oauth2"]
     assert method.mtls is not None and [template.source for template in method.mtls] == ["${cert}", "${certKey}"]
     assert [str(w) for w in loaded.warnings] == []
+
+
+@pytest.mark.parametrize(
+    ("written", "preset", "expected"),
+    [
+        ("""'{{($.credentials.scopes ?? "a b") + " offline"}}'""", "", ("a", "b", "offline")),
+        ("$.credentials.scopes", "", ()),
+        ("$.credentials.scopes", "c d", ("c", "d")),
+        ("${credentials.scopes}", "c,d", ("c,d",)),
+        ("a b", "", ("a", "b")),
+    ],
+)
+def test_scopes_are_the_auth_configs(tmp_path: Any, written: str, preset: str, expected: tuple[str, ...]) -> None:
+    """A field of that name is no field here: the auth config has a list of its own, which replaces the default."""
+    text = (FILES / "stored" / "stored.connector.s1.yaml").read_text().replace("@SCRIPTED@", "https://api.example.com")
+    field = "{key: scopes, label: Scopes, type: text" + (f", value: '{preset}'" if preset else "") + "}"
+    text = text.replace("        - {key: clientSecret", f"        - {field}\n        - {{key: clientSecret")
+    params = f"        authorizationParams:\n          scope: {written}\n        tokenUrl:"
+    main = tmp_path / "stored.connector.s1.yaml"
+    main.write_text(text.replace("        tokenUrl:", params, 1))
+    method = load_s1(main, strict=True).connector.auth["oauth2"]
+    assert method.oauth2 is not None and method.oauth2.scopes == expected
+    assert "scopes" not in {f.key for f in (*method.fields, *method.app_fields)}
