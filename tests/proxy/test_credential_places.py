@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 import pytest
 
+from mooring.connectors.apply import InBody
 from tests.flows.linking import end_token
 from tests.hub import Hub, Project, ok, refused
 from tests.proxy.conftest import Linked
@@ -220,3 +221,10 @@ def test_a_login_that_fails_after_a_refresh_loses_no_token(project: Project, ups
     end_token(project.hub, account)
     assert project.proxy(account, path="/people").status_code == 200
     assert company.tokens == 3 and upstream.seen[-1].target == "/session/s2/people"
+
+
+def test_a_credential_inside_of_an_object_leaves_what_is_the_callers() -> None:
+    own = InBody({"Request": {"key": "secret"}})
+    body, kind = own.put(b'{"Request": {"page": 2, "key": "mine"}, "x": 1}', "application/json")
+    assert json.loads(body) == {"Request": {"page": 2, "key": "secret"}, "x": 1} and kind == "application/json"
+    assert json.loads(own.put(b'{"Request": "text"}', "")[0]) == {"Request": {"key": "secret"}}
