@@ -35,7 +35,7 @@ FORGERIES: dict[str, Callable[[Flow, Flow], Any]] = {
 
 @dataclass
 class Counted:
-    """What a flow wants to know of its provider."""
+    """What a flow wants to know of its provider: requests with a code. Other accounts may be renewed meanwhile."""
 
     url: str
     token_requests: Callable[[], int]
@@ -76,12 +76,12 @@ def begin(project: Project, start: Start, request: pytest.FixtureRequest, name: 
     if name == "oidc-provider":
         oidc = request.getfixturevalue("oidc")
         config = project.config(name, "code", BASIC)
-        consent, provider = oidc_consent(project, oidc), Counted(oidc.base_url, lambda: oidc.stats()["token"])
+        consent, provider = oidc_consent(project, oidc), Counted(oidc.base_url, lambda: oidc.stats()["token_code"])
     else:
         server = start(name)
         cell = cell_of(project, server, "secret in Basic")
         config = cell.config()
-        consent, provider = cell.consent(), Counted(server.base_url, lambda: server.stats()["token"])
+        consent, provider = cell.consent(), Counted(server.base_url, lambda: server.stats()["token_code"])
     session = project.session(owner, integration_id=config["id"])
     attempt = session.attempt()
     location = session.start_oauth(config["id"], attempt).headers["location"]

@@ -10,6 +10,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from io import BytesIO
 from threading import Lock
 from typing import Any
 
@@ -45,9 +46,13 @@ class Counted:
             asked = Request(environ).get_data()
             answer = json.dumps(act(json.loads(asked) if asked else {}))
             return Response(answer, content_type="application/json")(environ, start_response)
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        environ["wsgi.input"] = BytesIO(body)
         response = Response.from_app(self._app, environ, buffered=True)
         with self._lock:
             self._count("api" if path.startswith("/api/") else self._names.get(path), response)
+            if self._names.get(path) == "token" and b"grant_type=authorization_code" in body:
+                self._counts["token_code"] += 1
         return response(environ, start_response)
 
     def _count(self, name: str | None, response: Response) -> None:
@@ -60,7 +65,7 @@ class Counted:
                 self._errors[json.loads(response.get_data())["error"]] += 1
 
     def _reset(self) -> None:
-        self._counts: Counter[str] = Counter(token=0, token_ok=0, revoke=0, revoke_ok=0, api=0, api_401=0)
+        self._counts: Counter[str] = Counter(token=0, token_code=0, token_ok=0, revoke=0, revoke_ok=0, api=0, api_401=0)
         self._errors: Counter[str] = Counter()
 
 

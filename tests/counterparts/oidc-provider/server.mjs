@@ -16,7 +16,7 @@ const ROTATE = process.env.ROTATE ?? '1';
 const REDIRECT_URIS = process.env.REDIRECT_URIS.split(',');
 
 const zeroStats = () => ({
-  token: 0, token_ok: 0, token_err: {}, revoke: 0, introspect: 0, api: 0, api_401: 0,
+  token: 0, token_code: 0, token_ok: 0, token_err: {}, revoke: 0, introspect: 0, api: 0, api_401: 0,
   grant_revocations: 0, reuse_detected: 0, max_inflight: 0,
 });
 const noFault = () => ({ mode: 'none', n: 0, ms: 0 });
@@ -79,8 +79,10 @@ const provider = new Provider(ISSUER, {
   findAccount: async (ctx, sub) => ({ accountId: sub, claims: async () => ({ sub, email: `${sub}@example.com`, email_verified: !sub.startsWith('unverified') }) }),
   claims: { openid: ['sub'], email: ['email', 'email_verified'] },
 });
-provider.on('grant.success', () => { stats.token_ok++; });
+const isCode = (ctx) => ctx.oidc?.params?.grant_type === 'authorization_code';
+provider.on('grant.success', (ctx) => { stats.token_ok++; if (isCode(ctx)) stats.token_code++; });
 provider.on('grant.error', (ctx, error) => {
+  if (isCode(ctx)) stats.token_code++;
   stats.token_err[error.error] = (stats.token_err[error.error] || 0) + 1;
   if (/already used/.test(error.error_detail || '')) stats.reuse_detected++;
 });
