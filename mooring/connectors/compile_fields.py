@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from mooring.connectors.compile_scope import Checker
 from mooring.connectors.definition import Field
-from mooring.connectors.spec import FieldSpec, OAuth2Spec
+from mooring.connectors.field_spec import FieldSpec
+from mooring.connectors.oauth2_spec import OAuth2Spec
 from mooring.connectors.yaml_source import Location
 
 _ACRONYMS = {"api": "API", "id": "ID", "url": "URL", "oauth": "OAuth", "uri": "URI", "ip": "IP"}

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from mooring.connectors.compile_scope import Checker, Scope
 from mooring.connectors.definition import Assertion, LoginStep, OAuth2, Refresh, RequestTemplate
-from mooring.connectors.spec import AssertionSpec, OAuth2Spec, SessionSpec, ThenSpec
+from mooring.connectors.oauth2_spec import AssertionSpec, OAuth2Spec, SessionSpec, ThenSpec
 from mooring.connectors.yaml_source import Location
 from mooring.protocol.template import Template
 

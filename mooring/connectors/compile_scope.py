@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mooring.connectors.definition import Field
-from mooring.connectors.spec import OAuth2Spec, SessionSpec
+from mooring.connectors.oauth2_spec import OAuth2Spec, SessionSpec
 from mooring.connectors.url_rules import Authority, authority, has_fixed_domain, is_host_safe, is_url_safe
 from mooring.connectors.yaml_source import Fault, Location
 from mooring.protocol.expressions import ExpressionError

@@ -28,6 +28,11 @@ PEM = KEY.private_bytes(
 ).decode()
 
 
+def soap_fault(words: str) -> bytes:
+    inside = f"<e:Body><e:Fault><faultstring>{words}</faultstring></e:Fault></e:Body>"
+    return f'<e:Envelope xmlns:e="http://schemas.xmlsoap.org/soap/envelope/">{inside}</e:Envelope>'.encode()
+
+
 @dataclass(frozen=True)
 class Steps:
     """An account of the sample connector at a provider made of bare sockets."""
@@ -162,10 +167,7 @@ def test_soap_is_wrapped_and_unwrapped(steps: Steps) -> None:
     assert '<wd:Get_Workers><wd:Request wd:version="v1"><wd:Id>7</wd:Id></wd:Request></wd:Get_Workers>' in sent
     assert "<wsse:Username>ada</wsse:Username>" in sent and "pa$$w$&amp;rd</wsse:Password>" in sent
     assert steps.last.header("soapaction") == '"urn:get"'
-    fault = (
-        b'<e:Envelope xmlns:e="http://schemas.xmlsoap.org/soap/envelope/"><e:Body><e:Fault>'
-        b"<faultstring>No such worker</faultstring></e:Fault></e:Body></e:Envelope>"
-    )
+    fault = soap_fault("No such worker")
     steps.up.on("/soap", answer(200, fault, "content-type: text/xml"))
     assert "No such worker" in refused(steps.ask("get_workers", body={"id": "8"}), 502)["message"]
 
@@ -209,10 +211,7 @@ def test_a_single_record_over_soap_is_a_page_of_one(steps: Steps) -> None:
 
 
 def test_the_words_of_a_fault_are_told_whatever_its_status(steps: Steps) -> None:
-    fault = (
-        b'<e:Envelope xmlns:e="http://schemas.xmlsoap.org/soap/envelope/"><e:Body><e:Fault>'
-        b"<faultstring>Invalid ID value</faultstring></e:Fault></e:Body></e:Envelope>"
-    )
+    fault = soap_fault("Invalid ID value")
     steps.up.on("/soap", answer(500, fault, "content-type: text/xml"))
     assert "Invalid ID value" in refused(steps.ask("get_workers", body={"id": "8"}), 502)["message"]
 

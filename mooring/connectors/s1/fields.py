@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from mooring.connectors.field_spec import RESERVED_FIELDS
 from mooring.connectors.s1.notes import Notes
-from mooring.connectors.spec import RESERVED_FIELDS
 from mooring.connectors.spec_types import browser_expression
 from mooring.connectors.yaml_source import Location
 
