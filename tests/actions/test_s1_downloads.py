@@ -6,7 +6,7 @@ import pytest
 
 from mooring import errors
 from mooring.actions.s1.authorization import authorized
-from mooring.actions.s1.downloads import fetcher
+from mooring.actions.s1.downloads import fetcher, is_same_host, most_redirects
 from mooring.connectors.apply import Injection
 from mooring.connectors.s1.expressions import compile_s1
 from mooring.connectors.s1.program import HttpStep
@@ -51,3 +51,15 @@ def test_a_step_with_another_credential_shows_the_accounts_certificate() -> None
     step = HttpStep("GET", compile_s1("/x", strict=False), authorization={"type": "none"})
     found = authorized(step, {}, own)
     assert found.identity == identity and not found.headers
+
+
+def test_a_redirect_over_another_host_loses_the_credential() -> None:
+    assert is_same_host("https://api.example.com/a", "https://API.example.com:443/b?x=1")
+    for other in ("https://cdn.example.com/a", "http://api.example.com/a", "https://api.example.com:8443/", "//", ""):
+        assert not is_same_host("https://api.example.com/a", other)
+
+
+@pytest.mark.parametrize(("asked", "followed"), [(None, 5), (0, 0), (1, 1), (-3, 0), (10**9, 20)])
+def test_redirects_are_counted(asked: int | None, followed: int) -> None:
+    step = HttpStep("GET", compile_s1("/x", strict=False), download={"maxRedirects": asked})
+    assert most_redirects(step) == followed

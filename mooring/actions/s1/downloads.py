@@ -18,7 +18,8 @@ from mooring.protocol.urls import origin_of
 from mooring.proxy.reading import Whole
 from mooring.proxy.service import Late
 
-MOST_REDIRECTS: Final = 5
+DEFAULT_REDIRECTS: Final = 5
+MOST_REDIRECTS: Final = 20  # that a file may ask for
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
@@ -32,6 +33,20 @@ class FileData(str):
         self = super().__new__(cls, content)
         self.whole = whole
         return self
+
+
+def most_redirects(step: HttpStep) -> int:
+    """How many redirects the step follows."""
+    asked = (step.download or {}).get("maxRedirects")
+    return DEFAULT_REDIRECTS if asked is None else max(0, min(int(asked), MOST_REDIRECTS))
+
+
+def is_same_host(one: str, other: str) -> bool:
+    """Whether two addresses have scheme, host and port in common."""
+    try:
+        return origin_of(one) == origin_of(other)
+    except errors.BadRequest:
+        return False
 
 
 def next_address(step: HttpStep, whole: Whole, at: str) -> str | None:

@@ -239,11 +239,12 @@ class Runner:
         return downloads.output_of(step, whole, told, scope)
 
     async def _followed(self, step: HttpStep, whole: Whole, at: str, *, with_credential: bool) -> tuple[Whole, str]:
-        most = (step.download or {}).get("maxRedirects")
-        left = most if isinstance(most, int) else downloads.MOST_REDIRECTS
+        left = downloads.most_redirects(step)
         while (address := downloads.next_address(step, whole, at)) is not None:
             if left <= 0:
                 raise errors.ProviderError("the file is behind more redirects than are followed")
+            # Whoever is in between must not choose where on the account's own host the credential goes.
+            with_credential = with_credential and downloads.is_same_host(at, address)
             whole, at, left = await self._fetched(address, with_credential=with_credential), address, left - 1
         return whole, at
 

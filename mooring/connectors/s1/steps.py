@@ -291,7 +291,7 @@ def _download(raw: Mapping[str, Any]) -> dict[str, Any]:
     own = {
         "encoding": str(raw.get("encoding") or "base64"),
         "followRedirects": raw.get("followRedirects") is not False and most != 0,
-        "maxRedirects": most if isinstance(most, int) else None,
+        "maxRedirects": most if isinstance(most, int) and not isinstance(most, bool) else None,
     }
     return {**(given if isinstance(given, dict) else {}), **own}
 
